@@ -1,0 +1,6 @@
+package io.omni.api;
+
+/** Element type of a tensor. */
+public enum DType {
+    F32
+}
