@@ -1,0 +1,14 @@
+package io.omni.api;
+
+/** A backend could not be found, started, or made to do what was asked; the message is one line, fit for the user. */
+public class BackendException extends RuntimeException {
+    private static final long serialVersionUID = 1;
+
+    public BackendException(String message) {
+        super(message);
+    }
+
+    public BackendException(String message, Throwable cause) {
+        super(message, cause);
+    }
+}

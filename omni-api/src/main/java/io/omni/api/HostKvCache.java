@@ -1,0 +1,79 @@
+package io.omni.api;
+
+import java.util.Arrays;
+
+/** The cache of a backend that has none of its own: float arrays on the heap that double as they grow. */
+final class HostKvCache implements KvCache {
+    private final CacheSpec spec;
+    private final float[][] keys;
+    private final float[][] values;
+    private final int[] lengths;
+
+    HostKvCache(CacheSpec spec) {
+        this.spec = spec;
+        keys = new float[spec.layers()][0];
+        values = new float[spec.layers()][0];
+        lengths = new int[spec.layers()];
+    }
+
+    @Override
+    public CacheSpec spec() {
+        return spec;
+    }
+
+    @Override
+    public int length(int layer) {
+        return lengths[layer];
+    }
+
+    /** Adds {@code n} tokens, from token {@code from} of the arrays on. */
+    void append(int layer, float[] k, float[] v, int from, int n) {
+        int width = width();
+        int needed = (lengths[layer] + n) * width;
+        if (needed > keys[layer].length) {
+            int capacity = Math.max(needed, 2 * keys[layer].length);
+            keys[layer] = Arrays.copyOf(keys[layer], capacity);
+            values[layer] = Arrays.copyOf(values[layer], capacity);
+        }
+        System.arraycopy(k, from * width, keys[layer], lengths[layer] * width, n * width);
+        System.arraycopy(v, from * width, values[layer], lengths[layer] * width, n * width);
+        lengths[layer] += n;
+    }
+
+    /** [length, kvHeads · headDim]. */
+    double[] keys(int layer) {
+        return Definitions.doubles(Arrays.copyOf(keys[layer], lengths[layer] * width()));
+    }
+
+    /** [length, kvHeads · headDim]. */
+    double[] values(int layer) {
+        return Definitions.doubles(Arrays.copyOf(values[layer], lengths[layer] * width()));
+    }
+
+    @Override
+    public void truncate(int length) {
+        for (int current : lengths)
+            if (length < 0 || length > current)
+            throw new IllegalArgumentException("length " + length + " of a cache of " + current);
+        Arrays.fill(lengths, length);
+    }
+
+    @Override
+    public long bytes() {
+        long bytes = 0;
+        for (int i = 0; i < keys.length; i++)
+            bytes += 4L * (keys[i].length + values[i].length);
+        return bytes;
+    }
+
+    @Override
+    public void close() {
+        Arrays.fill(keys, new float[0]);
+        Arrays.fill(values, new float[0]);
+        Arrays.fill(lengths, 0);
+    }
+
+    private int width() {
+        return spec.kvHeads() * spec.headDim();
+    }
+}

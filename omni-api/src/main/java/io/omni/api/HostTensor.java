@@ -1,0 +1,96 @@
+package io.omni.api;
+
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
+import java.nio.ByteOrder;
+import java.util.Arrays;
+
+/**
+ * Elements in host memory, row-major and little-endian, such as one entry of a memory-mapped checkpoint. The memory is
+ * borrowed: whoever maps or allocates it keeps it alive while a backend uses it.
+ *
+ * @param name
+ *            what error messages call it, such as its name in the checkpoint
+ * @param dtype
+ *            element type
+ * @param shape
+ *            sizes of the dimensions, outermost first
+ * @param data
+ *            exactly the elements' bytes; any alignment
+ */
+public record HostTensor(String name, DType dtype, int[] shape, MemorySegment data) {
+    private static final ValueLayout.OfFloat FLOAT = ValueLayout.JAVA_FLOAT_UNALIGNED
+            .withOrder(ByteOrder.LITTLE_ENDIAN);
+    private static final ValueLayout.OfShort SHORT = ValueLayout.JAVA_SHORT_UNALIGNED
+            .withOrder(ByteOrder.LITTLE_ENDIAN);
+    private static final ValueLayout.OfInt INT = ValueLayout.JAVA_INT_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
+    private static final ValueLayout.OfLong LONG = ValueLayout.JAVA_LONG_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
+
+    public HostTensor {
+        long expected = dtype.bytes(size(shape));
+        if (data.byteSize() != expected)
+            throw new IllegalArgumentException(name + ": " + data.byteSize() + " bytes for " + dtype + " "
+                    + Arrays.toString(shape) + ", expected " + expected);
+    }
+
+    /** A copy-free float32 tensor over {@code values}. */
+    public static HostTensor of(String name, float[] values, int... shape) {
+        return new HostTensor(name, DType.F32, shape, MemorySegment.ofArray(values));
+    }
+
+    /** Number of elements in a tensor of this shape. */
+    public static long size(int... shape) {
+        long size = 1;
+        for (int n : shape)
+            size *= n;
+        return size;
+    }
+
+    /** Number of elements. */
+    public long size() {
+        return size(shape);
+    }
+
+    /** Rows {@code from} (inclusive) to {@code to} (exclusive) of the outermost dimension, sharing the memory. */
+    public HostTensor rows(int from, int to) {
+        int[] part = shape.clone();
+        part[0] = to - from;
+        long rowBytes = dtype.bytes(size() / shape[0]);
+        return new HostTensor(name, dtype, part, data.asSlice(from * rowBytes, (to - from) * rowBytes));
+    }
+
+    /** The same elements seen with another shape of the same size. */
+    public HostTensor reshape(int... newShape) {
+        return new HostTensor(name, dtype, newShape, data);
+    }
+
+    /** Element {@code index} of the flattened tensor as a float; block-quantised types are not indexable. */
+    public float getFloat(long index) {
+        return switch (dtype) {
+            case F32 -> data.get(FLOAT, index * 4);
+            case F16 -> Float.float16ToFloat(data.get(SHORT, index * 2));
+            case BF16 -> Float.intBitsToFloat(data.get(SHORT, index * 2) << 16);
+            case I32 -> data.get(INT, index * 4);
+            case I64 -> data.get(LONG, index * 8);
+            case I8, BOOL -> data.get(ValueLayout.JAVA_BYTE, index);
+        };
+    }
+
+    /** Element {@code index} of the flattened tensor as an integer. */
+    public long getLong(long index) {
+        return switch (dtype) {
+            case I32 -> data.get(INT, index * 4);
+            case I64 -> data.get(LONG, index * 8);
+            case I8, BOOL -> data.get(ValueLayout.JAVA_BYTE, index);
+            default -> (long) getFloat(index);
+        };
+    }
+
+    /** All elements as floats. */
+    public float[] toFloats() {
+        float[] values = new float[Math.toIntExact(size())];
+        for (int i = 0; i < values.length; i++)
+            values[i] = getFloat(i);
+        return values;
+    }
+}

@@ -1,0 +1,20 @@
+package io.omni.api;
+
+/**
+ * Owns the tensors that operations make on one thread while it is the innermost open scope there, and frees them when it
+ * closes. Scopes nest; a scope is closed by the thread that opened it, the innermost first.
+ */
+public interface Scope extends AutoCloseable {
+    /**
+     * Hands a tensor of this scope to the enclosing one, or to the caller when there is none, so that it outlives this
+     * scope. A tensor that this scope does not own is returned as it is.
+     */
+    Tensor keep(Tensor tensor);
+
+    /** Takes a tensor out of this scope for good: the caller owns it, may pass it to other threads, and closes it. */
+    Tensor detach(Tensor tensor);
+
+    /** Frees what the scope still owns. Closing twice does nothing. */
+    @Override
+    void close();
+}

@@ -1,0 +1,316 @@
+package io.omni.api;
+
+import java.util.Arrays;
+import java.util.List;
+
+/**
+ * Checks the arguments of each operation, by the operation's name, and tells the shape of its result. Backends call these
+ * first, so that every backend refuses the same arguments with the same message.
+ */
+public final class Shapes {
+    private Shapes() {}
+
+    public static int[] linear(Tensor x, Tensor weight, Tensor bias) {
+        sameBackend(x, weight, bias);
+        floating(x, "x");
+        rank(weight, 2, "weight");
+        last(x, weight.dim(1), "x");
+        if (bias != null)
+            exactly(bias, "bias", weight.dim(0));
+        return withLast(x, weight.dim(0));
+    }
+
+    public static int[] gatedMlp(Tensor x, Tensor gate, Tensor up, Tensor down) {
+        sameBackend(x, gate, up, down);
+        rank(gate, 2, "gate");
+        last(x, gate.dim(1), "x");
+        exactly(up, "up", gate.shape());
+        exactly(down, "down", gate.dim(1), gate.dim(0));
+        return x.shape();
+    }
+
+    public static int[] vector(Tensor x, Tensor vector, String name) {
+        sameBackend(x, vector);
+        floating(x, "x");
+        exactly(vector, name, x.dim(x.shape().length - 1));
+        return x.shape();
+    }
+
+    public static int[] elementwise(Tensor a, Tensor b) {
+        sameBackend(a, b);
+        floating(a, "a");
+        floating(b, "b");
+        if (!Arrays.equals(a.shape(), b.shape()))
+            exactly(b, "b", a.dim(a.shape().length - 1));
+        return a.shape();
+    }
+
+    public static int[] same(Tensor a, Tensor b) {
+        sameBackend(a, b);
+        exactly(b, "b", a.shape());
+        return a.shape();
+    }
+
+    public static int[] embedding(Tensor table, Tensor ids) {
+        sameBackend(table, ids);
+        rank(table, 2, "table");
+        integers(ids, "ids");
+        int[] shape = Arrays.copyOf(ids.shape(), ids.shape().length + 1);
+        shape[shape.length - 1] = table.dim(1);
+        return shape;
+    }
+
+    public static int[] embeddingBag(Tensor table, Tensor ids, Tensor weights) {
+        sameBackend(table, ids, weights);
+        rank(table, 2, "table");
+        rank(ids, 2, "ids");
+        integers(ids, "ids");
+        if (weights != null)
+            exactly(weights, "weights", ids.shape());
+        return new int[]{ids.dim(0), table.dim(1)};
+    }
+
+    public static int[] slice(Tensor x, int from, int to) {
+        sameBackend(x);
+        if (from < 0 || to < from || to > x.dim(0))
+            throw new IllegalArgumentException("rows " + from + " to " + to + " of " + Arrays.toString(x.shape()));
+        return withFirst(x, to - from);
+    }
+
+    public static int[] concat(List<Tensor> parts) {
+        if (parts.isEmpty())
+            throw new IllegalArgumentException("nothing to concatenate");
+        sameBackend(parts.toArray(Tensor[]::new));
+        Tensor first = parts.getFirst();
+        int rows = 0;
+        for (Tensor part : parts) {
+            exactly(part, "part", withFirst(first, part.dim(0)));
+            if (part.dtype() != first.dtype())
+                throw new IllegalArgumentException("parts of type " + first.dtype() + " and " + part.dtype());
+            rows += part.dim(0);
+        }
+        return withFirst(first, rows);
+    }
+
+    public static int[] reshape(Tensor x, int... shape) {
+        sameBackend(x);
+        if (HostTensor.size(shape) != x.size())
+            throw new IllegalArgumentException(Arrays.toString(x.shape()) + " as " + Arrays.toString(shape));
+        return shape;
+    }
+
+    public static int[] permute(Tensor x, int... axes) {
+        sameBackend(x);
+        floating(x, "x");
+        int[] sorted = axes.clone();
+        Arrays.sort(sorted);
+        int[] shape = new int[axes.length];
+        for (int i = 0; i < axes.length; i++) {
+            if (axes.length != x.shape().length || sorted[i] != i)
+                throw new IllegalArgumentException(
+                        "axes " + Arrays.toString(axes) + " of " + Arrays.toString(x.shape()));
+            shape[i] = x.dim(axes[i]);
+        }
+        return shape;
+    }
+
+    public static int[] scatter(Tensor base, Tensor index, Tensor rows) {
+        sameBackend(base, index, rows);
+        rank(base, 2, "base");
+        rank(index, 1, "index");
+        integers(index, "index");
+        exactly(rows, "rows", index.dim(0), base.dim(1));
+        return base.shape();
+    }
+
+    public static int[] sample(Tensor logits, List<Sampler> samplers) {
+        sameBackend(logits);
+        rank(logits, 2, "logits");
+        if (logits.dim(0) != samplers.size())
+            throw new IllegalArgumentException(logits.dim(0) + " rows of logits, " + samplers.size() + " samplers");
+        return new int[]{samplers.size()};
+    }
+
+    public static int[] rotaryTable(Tensor positions, Rope rope) {
+        sameBackend(positions);
+        rank(positions, 2, "positions");
+        for (int row : rope.row())
+            if (row >= positions.dim(0))
+            throw new IllegalArgumentException(
+                    positions.dim(0) + " rows of positions, the embedding reads row " + row);
+        return new int[]{positions.dim(1), 2, rope.pairs()};
+    }
+
+    public static int[] rotary(Tensor x, Tensor norm, Tensor table) {
+        sameBackend(x, norm, table);
+        rank(x, 2, "x");
+        rank(table, 3, "table");
+        int headDim = 2 * table.dim(2);
+        if (x.dim(0) != table.dim(0) || x.dim(1) % headDim != 0)
+            throw new IllegalArgumentException("x " + Arrays.toString(x.shape()) + " does not go with a table of "
+                    + table.dim(0) + " tokens and heads of " + headDim);
+        if (norm != null)
+            exactly(norm, "norm", headDim);
+        return x.shape();
+    }
+
+    public static int[] attend(Tensor q, Tensor k, Tensor v, Packed packed, Attention attention) {
+        sameBackend(q, k, v);
+        exactly(q, "q", packed.tokens(), attention.heads() * attention.headDim());
+        exactly(k, "k", packed.tokens(), attention.kvHeads() * attention.headDim());
+        exactly(v, "v", packed.tokens(), attention.kvHeads() * attention.headDim());
+        return q.shape();
+    }
+
+    public static void append(List<KvCache> caches, int layer, Tensor k, Tensor v, Packed packed) {
+        sameBackend(k, v);
+        oneEach(caches, layer, packed);
+        for (KvCache cache : caches) {
+            int width = cache.spec().kvHeads() * cache.spec().headDim();
+            exactly(k, "k", packed.tokens(), width);
+            exactly(v, "v", packed.tokens(), width);
+        }
+    }
+
+    public static int[] attend(Tensor q, List<KvCache> caches, int layer, Packed packed, Attention attention) {
+        sameBackend(q);
+        oneEach(caches, layer, packed);
+        exactly(q, "q", packed.tokens(), attention.heads() * attention.headDim());
+        for (int i = 0; i < caches.size(); i++) {
+            CacheSpec spec = caches.get(i).spec();
+            if (spec.kvHeads() != attention.kvHeads() || spec.headDim() != attention.headDim())
+                throw new IllegalArgumentException(attention + " over a cache of " + spec);
+            if (spec.window() > 0 && (attention.window() == 0 || attention.window() > spec.window()))
+                throw new IllegalArgumentException(
+                        "window " + attention.window() + " over a cache that keeps " + spec.window());
+            if (caches.get(i).length(layer) < packed.length(i))
+                throw new IllegalArgumentException(packed.length(i) + " queries over " + caches.get(i).length(layer)
+                        + " cached tokens: append their keys first");
+        }
+        return q.shape();
+    }
+
+    public static int[] moe(Tensor x, MoeWeights weights, int topK) {
+        sameBackend(x, weights.router());
+        rank(x, 2, "x");
+        exactly(weights.router(), "router", weights.router().dim(0), x.dim(1));
+        int intermediate = weights.gate().getFirst().dim(0);
+        for (int i = 0; i < weights.gate().size(); i++) {
+            sameBackend(x, weights.gate().get(i), weights.up().get(i), weights.down().get(i));
+            exactly(weights.gate().get(i), "gate " + i, intermediate, x.dim(1));
+            exactly(weights.up().get(i), "up " + i, intermediate, x.dim(1));
+            exactly(weights.down().get(i), "down " + i, x.dim(1), intermediate);
+        }
+        if (topK < 1 || topK > weights.gate().size())
+            throw new IllegalArgumentException("top " + topK + " of " + weights.gate().size() + " experts");
+        if (weights.shared() != null) {
+            gatedMlp(x, weights.shared().gate(), weights.shared().up(), weights.shared().down());
+            exactly(weights.shared().scale(), "shared scale", 1, x.dim(1));
+        }
+        return x.shape();
+    }
+
+    public static int[] conv1d(Tensor x, Tensor weight, Tensor bias, Conv1d conv) {
+        sameBackend(x, weight, bias);
+        rank(x, 2, "x");
+        rank(weight, 3, "weight");
+        if (x.dim(1) % conv.groups() != 0 || weight.dim(0) % conv.groups() != 0
+                || weight.dim(1) * conv.groups() != x.dim(1))
+            throw new IllegalArgumentException("x " + Arrays.toString(x.shape()) + ", weight "
+                    + Arrays.toString(weight.shape()) + ", " + conv.groups() + " groups");
+        if (bias != null)
+            exactly(bias, "bias", weight.dim(0));
+        return new int[]{conv.outputLength(x.dim(0), weight.dim(2)), weight.dim(0)};
+    }
+
+    public static int[] convTranspose1d(Tensor x, Tensor weight, Tensor bias, int stride, int trimLeft, int trimRight) {
+        sameBackend(x, weight, bias);
+        rank(x, 2, "x");
+        rank(weight, 3, "weight");
+        last(x, weight.dim(0), "x");
+        if (bias != null)
+            exactly(bias, "bias", weight.dim(1));
+        if (stride < 1 || trimLeft < 0 || trimRight < 0)
+            throw new IllegalArgumentException("stride " + stride + ", trim " + trimLeft + " and " + trimRight);
+        int length = x.dim(0) == 0
+                ? 0
+                : Math.max(0, (x.dim(0) - 1) * stride + weight.dim(2) - trimLeft - trimRight);
+        return new int[]{length, weight.dim(1)};
+    }
+
+    public static int[] conv2d(Tensor x, Tensor weight, Tensor bias, Conv2d conv) {
+        sameBackend(x, weight, bias);
+        rank(x, 4, "x");
+        rank(weight, 4, "weight");
+        last(x, weight.dim(1), "x");
+        if (bias != null)
+            exactly(bias, "bias", weight.dim(0));
+        return new int[]{x.dim(0), conv.outputLength(x.dim(1), weight.dim(2)),
+                conv.outputLength(x.dim(2), weight.dim(3)), weight.dim(0)};
+    }
+
+    public static int[] conv3dPatches(Tensor x, Tensor weight, Tensor bias) {
+        sameBackend(x, weight, bias);
+        rank(x, 2, "x");
+        rank(weight, 5, "weight");
+        last(x, (int) (weight.size() / weight.dim(0)), "x");
+        if (bias != null)
+            exactly(bias, "bias", weight.dim(0));
+        return new int[]{x.dim(0), weight.dim(0)};
+    }
+
+    private static void oneEach(List<KvCache> caches, int layer, Packed packed) {
+        if (caches.size() != packed.sequences())
+            throw new IllegalArgumentException(packed.sequences() + " sequences, " + caches.size() + " caches");
+        for (KvCache cache : caches)
+            if (layer < 0 || layer >= cache.spec().layers())
+            throw new IllegalArgumentException("layer " + layer + " of a cache of " + cache.spec().layers());
+    }
+
+    private static void sameBackend(Tensor... tensors) {
+        for (Tensor tensor : tensors)
+            if (tensor != null && tensor.backend() != tensors[0].backend())
+            throw new IllegalArgumentException("a tensor of backend " + tensor.backend().name()
+                    + " with one of another, " + tensors[0].backend().name());
+    }
+
+    private static void floating(Tensor x, String name) {
+        if (!x.dtype().isFloating())
+            throw new IllegalArgumentException(name + " of type " + x.dtype() + ", expected floats");
+    }
+
+    private static void integers(Tensor x, String name) {
+        if (x.dtype() != DType.I32)
+            throw new IllegalArgumentException(name + " of type " + x.dtype() + ", expected I32");
+    }
+
+    private static void rank(Tensor x, int rank, String name) {
+        if (x.shape().length != rank)
+            throw new IllegalArgumentException(
+                    name + " " + Arrays.toString(x.shape()) + ", expected " + rank + " dimensions");
+    }
+
+    private static void last(Tensor x, int features, String name) {
+        if (x.shape().length == 0 || x.dim(x.shape().length - 1) != features)
+            throw new IllegalArgumentException(
+                    name + " " + Arrays.toString(x.shape()) + ", expected " + features + " features");
+    }
+
+    private static void exactly(Tensor x, String name, int... shape) {
+        if (!Arrays.equals(x.shape(), shape))
+            throw new IllegalArgumentException(
+                    name + " " + Arrays.toString(x.shape()) + ", expected " + Arrays.toString(shape));
+    }
+
+    private static int[] withLast(Tensor x, int features) {
+        int[] shape = x.shape().clone();
+        shape[shape.length - 1] = features;
+        return shape;
+    }
+
+    private static int[] withFirst(Tensor x, int rows) {
+        int[] shape = x.shape().clone();
+        shape[0] = rows;
+        return shape;
+    }
+}
