@@ -3,6 +3,7 @@ package io.omni.processor;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Set;
+import java.util.regex.Pattern;
 
 /**
  * Cuts a Jinja template into text and the tokens of its tags, and settles all white space questions: {@code trim_blocks}
@@ -21,6 +22,8 @@ final class TemplateLexer {
     }
 
     private static final Set<String> LONG_OPERATORS = Set.of("==", "!=", "<=", ">=", "//", "**");
+
+    private static final Pattern NUMBER = Pattern.compile("[0-9_]+(\\.[0-9]+)?([eE][-+]?[0-9]+)?");
 
     private final String source;
     private final List<Token> tokens = new ArrayList<>();
@@ -116,11 +119,11 @@ final class TemplateLexer {
 
     /** {% raw %} … {% endraw %}: at is just behind the opening delimiter. */
     private boolean rawBlock() {
-        var open = java.util.regex.Pattern.compile("\\s*raw\\s*([-+]?)%\\}").matcher(source).region(at,
+        var open = Pattern.compile("\\s*raw\\s*([-+]?)%\\}").matcher(source).region(at,
                 source.length());
         if (!open.lookingAt())
             return false;
-        var close = java.util.regex.Pattern.compile("\\{%([-+]?)\\s*endraw\\s*([-+]?)%\\}").matcher(source);
+        var close = Pattern.compile("\\{%([-+]?)\\s*endraw\\s*([-+]?)%\\}").matcher(source);
         if (!close.find(open.end()))
             throw error("raw is not closed");
         closed(open.group(1).isEmpty() ? ' ' : open.group(1).charAt(0), true);
@@ -181,15 +184,11 @@ final class TemplateLexer {
     }
 
     private void number() {
-        int begin = at;
-        while (at < source.length() && (Character.isDigit(source.charAt(at)) || source.charAt(at) == '_'))
-            at++;
-        if (at + 1 < source.length() && source.charAt(at) == '.' && Character.isDigit(source.charAt(at + 1))) {
-            at++;
-            while (at < source.length() && Character.isDigit(source.charAt(at)))
-                at++;
-        }
-        tokens.add(new Token(Kind.NUMBER, source.substring(begin, at).replace("_", ""), line));
+        var number = NUMBER.matcher(source).region(at, source.length());
+        if (!number.lookingAt())
+            throw error("bad number");
+        tokens.add(new Token(Kind.NUMBER, number.group().replace("_", ""), line));
+        at = number.end();
     }
 
     private void string(char quote) {

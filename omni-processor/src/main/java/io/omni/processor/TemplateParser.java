@@ -286,7 +286,9 @@ final class TemplateParser {
                 default -> new Name(token.text());
             };
             case NUMBER -> new Literal(
-                    token.text().contains(".") ? (Object) Double.valueOf(token.text()) : Long.valueOf(token.text()));
+                    token.text().matches(".*[.eE].*")
+                            ? (Object) Double.valueOf(token.text())
+                            : Long.valueOf(token.text()));
             case STRING -> {
                 StringBuilder text = new StringBuilder(token.text());
                 while (peek().kind() == Kind.STRING)

@@ -8,11 +8,15 @@ import java.util.List;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.BeforeAll;
+import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
 
 /** Every reference conversation against what upstream's processor returned for it. */
 class GoldenCasesTest {
+    /** FFmpeg 8 decodes 12 of the clip's 48128 AAC samples one 16-bit step away from the FFmpeg behind the golden. */
+    private static final float TRACK_TOLERANCE = 3e-3f;
+
     private static OmniProcessor processor;
 
     @BeforeAll
@@ -46,7 +50,8 @@ class GoldenCasesTest {
         if (golden.has("processor.input_features")) {
             assertThat(flat(batch.featureAttentionMask()))
                     .containsExactly(golden.ints("processor.feature_attention_mask"));
-            assertClose(name + " mel", batch.inputFeatures(), golden.floats("processor.input_features"), 1e-4f);
+            assertClose(name + " mel", batch.inputFeatures(), golden.floats("processor.input_features"),
+                    name.equals("video_with_audio") ? TRACK_TOLERANCE : 1e-4f);
         }
         if (golden.has("processor.pixel_values")) {
             assertThat(flat(batch.imageGridThw())).containsExactly(golden.ints("processor.image_grid_thw"));
@@ -61,6 +66,15 @@ class GoldenCasesTest {
         if (golden.has("processor.pixel_values_videos")) {
             assertClose(name + " frames", batch.pixelValuesVideos(), golden.floats("processor.pixel_values_videos"), 0);
         }
+    }
+
+    @Test
+    void theSpectrogramOfTheGoldenTrackEqualsUpstream() {
+        List<Message> messages = List.of(Message.user(Part.audio(Reference.MEDIA.resolve("clip_16k.wav"))));
+        AudioFeatures audio = processor.process(List.of(messages), ProcessorOptions.defaults()).getFirst().audios()
+                .getFirst();
+        float[] expected = Reference.golden("video_with_audio").floats("processor.input_features");
+        assertClose("track mel", audio.mel(), expected, 1e-4f);
     }
 
     private static int[] flat(int[][] rows) {
