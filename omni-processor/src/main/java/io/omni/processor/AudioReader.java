@@ -1,0 +1,162 @@
+package io.omni.processor;
+
+import static org.bytedeco.ffmpeg.global.avutil.*;
+import static org.bytedeco.ffmpeg.global.swresample.*;
+
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
+import java.nio.file.Path;
+import java.util.Arrays;
+import org.bytedeco.ffmpeg.avutil.AVChannelLayout;
+import org.bytedeco.ffmpeg.avutil.AVFrame;
+import org.bytedeco.ffmpeg.swresample.SwrContext;
+import org.bytedeco.javacpp.BytePointer;
+
+/** Sound files to mono samples at the model's rate. */
+final class AudioReader {
+    private AudioReader() {}
+
+    /** Samples that grow. */
+    private static final class Samples {
+        float[] values = new float[1 << 16];
+        int size;
+        int rate;
+
+        float[] room(int more) {
+            if (size + more > values.length)
+                values = Arrays.copyOf(values, Math.max(values.length * 2, size + more));
+            return values;
+        }
+
+        float[] toArray() {
+            return Arrays.copyOf(values, size);
+        }
+    }
+
+    /**
+     * A sound file as {@code librosa.load} gives it: integer samples over their full scale, channels averaged, the rate
+     * converted by {@link Resampler}.
+     */
+    static float[] read(Path file, String name, int rate) {
+        Samples samples = new Samples();
+        try (MediaFile media = new MediaFile(file, name, AVMEDIA_TYPE_AUDIO)) {
+            media.decode(frame -> {
+                if (samples.rate != 0 && samples.rate != frame.sample_rate()) {
+                    throw new ProcessorException(name + ": its sampling rate changes midway");
+                }
+                samples.rate = frame.sample_rate();
+                appendMean(frame, samples, name);
+                return true;
+            });
+        }
+        if (samples.size == 0)
+            throw new ProcessorException(name + ": holds no audio samples");
+        return Resampler.resample(samples.toArray(), samples.rate, rate);
+    }
+
+    private static void appendMean(AVFrame frame, Samples samples, String name) {
+        int channels = frame.ch_layout().nb_channels();
+        int n = frame.nb_samples();
+        int type = frame.format();
+        int width = av_get_bytes_per_sample(type);
+        boolean planar = av_sample_fmt_is_planar(type) == 1;
+        float[] out = samples.room(n);
+        Arrays.fill(out, samples.size, samples.size + n, 0);
+        for (int c = 0; c < channels; c++) {
+            ByteBuffer data = planar ? bytes(frame, c, n * width) : bytes(frame, 0, n * width * channels);
+            int stride = planar ? width : width * channels;
+            int at = planar ? 0 : c * width;
+            for (int i = 0; i < n; i++, at += stride) {
+                out[samples.size + i] += switch (av_get_packed_sample_fmt(type)) {
+                    case AV_SAMPLE_FMT_U8 -> ((data.get(at) & 0xff) - 128) * 0x1p-7f;
+                    case AV_SAMPLE_FMT_S16 -> data.getShort(at) * 0x1p-15f;
+                    case AV_SAMPLE_FMT_S32 -> (float) (data.getInt(at) * 0x1p-31);
+                    case AV_SAMPLE_FMT_FLT -> data.getFloat(at);
+                    case AV_SAMPLE_FMT_DBL -> (float) data.getDouble(at);
+                    case AV_SAMPLE_FMT_S64 -> (float) (data.getLong(at) * 0x1p-63);
+                    default -> throw new ProcessorException(name + ": unknown sample format " + type);
+                };
+            }
+        }
+        if (channels > 1)
+            for (int i = 0; i < n; i++) out[samples.size + i] /= channels;
+        samples.size += n;
+    }
+
+    private static ByteBuffer bytes(AVFrame frame, int plane, int size) {
+        BytePointer data = plane < AVFrame.AV_NUM_DATA_POINTERS
+                ? frame.data(plane)
+                : new BytePointer(frame.extended_data().get(plane));
+        return data.capacity(size).asByteBuffer().order(ByteOrder.nativeOrder());
+    }
+
+    /**
+     * The sound of a video as {@code ffmpeg -ac 1 -ar RATE -c:a pcm_s16le} gives it, over 32768: libswresample mixes,
+     * converts the rate and rounds to 16 bits.
+     */
+    static float[] readTrack(Path file, String name, int rate) {
+        Samples samples = new Samples();
+        try (MediaFile media = new MediaFile(file, name, AVMEDIA_TYPE_AUDIO);
+                Converter converter = new Converter(rate)) {
+            media.decode(frame -> {
+                converter.convert(frame, samples, media);
+                return true;
+            });
+            converter.convert(null, samples, media);
+        }
+        if (samples.size == 0)
+            throw new ProcessorException(name + ": its audio track holds no samples");
+        return samples.toArray();
+    }
+
+    /** libswresample to 16-bit mono. */
+    private static final class Converter implements AutoCloseable {
+        private final int rate;
+        private final AVChannelLayout mono = new AVChannelLayout();
+        private final SwrContext context = new SwrContext(null);
+        private BytePointer buffer = new BytePointer(1 << 16);
+
+        Converter(int rate) {
+            this.rate = rate;
+            av_channel_layout_default(mono, 1);
+        }
+
+        /** @param frame what comes next, or null to flush */
+        void convert(AVFrame frame, Samples samples, MediaFile media) {
+            if (context.isNull()) {
+                if (frame == null)
+                    return;
+                media.check(
+                        swr_alloc_set_opts2(
+                                context, mono, AV_SAMPLE_FMT_S16, rate, frame.ch_layout(), frame.format(),
+                                frame.sample_rate(), 0, null),
+                        "cannot be resampled");
+                media.check(swr_init(context), "cannot be resampled");
+            }
+            int in = frame == null ? 0 : frame.nb_samples();
+            int room = swr_get_out_samples(context, in);
+            if (room * 2L > buffer.capacity()) {
+                buffer.close();
+                buffer = new BytePointer(room * 2L);
+            }
+            int n;
+            try (var out = new org.bytedeco.javacpp.PointerPointer<BytePointer>(1)) {
+                out.put(0, buffer);
+                n = swr_convert(context, out, room, frame == null ? null : frame.extended_data(), in);
+            }
+            media.check(n, "cannot be resampled");
+            float[] values = samples.room(n);
+            ByteBuffer data = buffer.asByteBuffer().order(ByteOrder.nativeOrder());
+            for (int i = 0; i < n; i++) values[samples.size + i] = data.getShort(2 * i) * 0x1p-15f;
+            samples.size += n;
+        }
+
+        @Override
+        public void close() {
+            if (!context.isNull())
+                swr_free(context);
+            buffer.close();
+            mono.close();
+        }
+    }
+}

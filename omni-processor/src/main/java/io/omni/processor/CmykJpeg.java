@@ -1,0 +1,57 @@
+package io.omni.processor;
+
+import java.awt.image.Raster;
+
+/** JPEG files of four inks, which ImageIO reads only as they are stored. */
+final class CmykJpeg {
+    static final int NOT_CMYK = -1;
+
+    private CmykJpeg() {}
+
+    /** Adobe's transform flag of a file with four components: 0 for CMYK, 2 for YCCK; or NOT_CMYK. */
+    static int transform(byte[] file) {
+        int adobe = 0;
+        for (JpegSegments.Segment segment : JpegSegments.of(file)) {
+            boolean frame = segment.marker() >= 0xc0 && segment.marker() <= 0xcf && segment.marker() != 0xc4
+                    && segment.marker() != 0xc8 && segment.marker() != 0xcc;
+            if (frame)
+                return segment.length() > 5 && file[segment.at() + 5] == 4 ? adobe : NOT_CMYK;
+            boolean app14 = segment.marker() == 0xee && segment.length() >= 12 && file[segment.at()] == 'A';
+            if (app14)
+                adobe = file[segment.at() + 11];
+        }
+        return NOT_CMYK;
+    }
+
+    /** PIL's plain conversion. Adobe stores inks inverted, so the stored values are brightnesses. */
+    static RgbImage rgb(Raster raster, int transform) {
+        int width = raster.getWidth();
+        int height = raster.getHeight();
+        byte[] out = new byte[3 * width * height];
+        int[] row = new int[4 * width];
+        for (int y = 0; y < height; y++) {
+            raster.getPixels(raster.getMinX(), raster.getMinY() + y, width, 1, row);
+            for (int x = 0; x < width; x++) {
+                int[] light = {row[4 * x], row[4 * x + 1], row[4 * x + 2]};
+                if (transform == 2)
+                    light = inverted(light[0], light[1] - 128, light[2] - 128);
+                int black = row[4 * x + 3];
+                for (int c = 0; c < 3; c++) {
+                    int product = (255 - light[c]) * black + 128;
+                    out[3 * (y * width + x) + c] = (byte) Math.clamp(black - ((product >> 8) + product >> 8), 0, 255);
+                }
+            }
+        }
+        return new RgbImage(out, width, height);
+    }
+
+    /** libjpeg's YCCK to CMYK: the inks are 255 minus red, green and blue. */
+    private static int[] inverted(int y, int cb, int cr) {
+        int half = 1 << 15;
+        int red = y + (91881 * cr + half >> 16);
+        int green = y + (-22554 * cb - 46802 * cr + half >> 16);
+        int blue = y + (116130 * cb + half >> 16);
+        return new int[]{255 - Math.clamp(red, 0, 255), 255 - Math.clamp(green, 0, 255),
+                255 - Math.clamp(blue, 0, 255)};
+    }
+}

@@ -1,0 +1,204 @@
+package io.omni.processor;
+
+import com.fasterxml.jackson.core.JsonProcessingException;
+import com.fasterxml.jackson.core.type.TypeReference;
+import com.fasterxml.jackson.databind.JsonNode;
+import com.fasterxml.jackson.databind.ObjectMapper;
+import java.io.IOException;
+import java.net.URI;
+import java.net.URISyntaxException;
+import java.nio.file.Files;
+import java.nio.file.InvalidPathException;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+
+/**
+ * Reads conversations in upstream's JSON format: a list of messages, or a list of such lists. Content is a string or a
+ * list of parts, a part one of {@code text}, {@code image}, {@code image_url}, {@code audio}, {@code audio_url},
+ * {@code video} and {@code video_url}, its media an address or a path.
+ */
+public final class Conversations {
+    private static final ObjectMapper JSON = new ObjectMapper();
+    private static final TypeReference<Map<String, Object>> OBJECT = new TypeReference<>() {
+    };
+
+    private final Path mediaDir;
+
+    private Conversations(Path mediaDir) {
+        this.mediaDir = mediaDir;
+    }
+
+    /**
+     * @param file a JSON file
+     * @param mediaDir what relative media paths are relative to
+     * @throws ProcessorException if the file cannot be read or does not hold conversations
+     */
+    public static List<List<Message>> read(Path file, Path mediaDir) {
+        return new Conversations(mediaDir).conversations(parse(readText(file), file.toString()));
+    }
+
+    /**
+     * @param json JSON text
+     * @param mediaDir what relative media paths are relative to
+     * @throws ProcessorException if the text does not hold conversations
+     */
+    public static List<List<Message>> read(String json, Path mediaDir) {
+        return new Conversations(mediaDir).conversations(parse(json, "messages"));
+    }
+
+    private static String readText(Path file) {
+        try {
+            return Files.readString(file);
+        } catch (IOException e) {
+            throw new ProcessorException(file + ": cannot be read: " + e.getMessage(), e);
+        }
+    }
+
+    private static JsonNode parse(String json, String what) {
+        try {
+            return JSON.readTree(json);
+        } catch (JsonProcessingException e) {
+            var at = e.getLocation();
+            throw new ProcessorException(
+                    what + ", line " + at.getLineNr() + ", column " + at.getColumnNr() + ": " + e.getOriginalMessage(),
+                    e);
+        }
+    }
+
+    private List<List<Message>> conversations(JsonNode root) {
+        if (!root.isArray())
+            throw wrong("messages", root, "a list of messages or a list of conversations");
+        if (root.isEmpty() || root.get(0).isObject())
+            return List.of(messages(root, "messages"));
+        List<List<Message>> conversations = new ArrayList<>();
+        for (int i = 0; i < root.size(); i++) conversations.add(messages(root.get(i), "messages[" + i + "]"));
+        return conversations;
+    }
+
+    private List<Message> messages(JsonNode list, String at) {
+        if (!list.isArray())
+            throw wrong(at, list, "a list of messages");
+        List<Message> messages = new ArrayList<>();
+        for (int i = 0; i < list.size(); i++) messages.add(message(list.get(i), at + "[" + i + "]"));
+        return messages;
+    }
+
+    private Message message(JsonNode node, String at) {
+        if (!node.isObject())
+            throw wrong(at, node, "an object with role and content");
+        JsonNode role = node.path("role");
+        if (!role.isTextual())
+            throw wrong(at + ".role", role, "a string");
+        Map<String, Object> json = JSON.convertValue(node, OBJECT);
+        JsonNode reasoning = node.path("reasoning_content");
+        return new Message(role.textValue(), content(node.path("content"), json, at + ".content"),
+                reasoning.isTextual() ? reasoning.textValue() : null,
+                toolCalls(node.path("tool_calls"), at + ".tool_calls"), json);
+    }
+
+    private List<Part> content(JsonNode content, Map<String, Object> json, String at) {
+        if (content.isTextual())
+            return List.of(Part.text(content.textValue()));
+        if (content.isNull() || content.isMissingNode())
+            return List.of();
+        if (!content.isArray())
+            throw wrong(at, content, "a string or a list of parts");
+        List<Part> parts = new ArrayList<>();
+        List<Object> views = new ArrayList<>();
+        for (int i = 0; i < content.size(); i++) {
+            JsonNode part = content.get(i);
+            parts.add(part(part, at + "[" + i + "]"));
+            views.add(part.isObject() ? view(part) : part.textValue());
+        }
+        json.put("content", views);
+        return parts;
+    }
+
+    /** Upstream turns {@code image_url} parts into {@code image} parts before the template sees them. */
+    private static Map<String, Object> view(JsonNode part) {
+        if (!part.path("type").asText().equals("image_url") || !part.has("image_url"))
+            return JSON.convertValue(part, OBJECT);
+        JsonNode image = part.get("image_url");
+        Map<String, Object> view = new LinkedHashMap<>();
+        view.put("type", "image");
+        view.put("url", (image.isObject() ? image.path("url") : image).asText());
+        return view;
+    }
+
+    private Part part(JsonNode part, String at) {
+        if (part.isTextual())
+            return Part.text(part.textValue());
+        if (!part.isObject())
+            throw wrong(at, part, "a part such as {\"type\": \"text\", \"text\": …}");
+        for (String kind : List.of("image", "audio", "video")) {
+            String type = part.path("type").asText("");
+            boolean named = type.equals(kind) || type.equals(kind + "_url");
+            boolean untyped = type.isEmpty() && (part.has(kind) || part.has(kind + "_url"));
+            if (!named && !untyped)
+                continue;
+            MediaSource source = source(part, kind, at);
+            return switch (kind) {
+                case "image" -> new Part.Image(source);
+                case "audio" -> new Part.Audio(source);
+                default -> new Part.Video(source);
+            };
+        }
+        if (part.path("text").isTextual())
+            return Part.text(part.get("text").textValue());
+        throw wrong(at + ".type", part.path("type"), "text, image, audio or video");
+    }
+
+    private MediaSource source(JsonNode part, String kind, String at) {
+        for (String key : List.of(kind, kind + "_url", "url", "path", "base64")) {
+            JsonNode value = part.path(key);
+            if (value.isObject())
+                value = value.path("url");
+            if (!value.isTextual())
+                continue;
+            try {
+                return key.equals("base64")
+                        ? new MediaSource.Encoded(MediaSource.data(";base64," + value.textValue()))
+                        : source(value.textValue());
+            } catch (ProcessorException | InvalidPathException | URISyntaxException e) {
+                throw new ProcessorException(at + "." + key + ": " + e.getMessage(), e);
+            }
+        }
+        throw wrong(at + "." + kind, part.path(kind), "a path or an address");
+    }
+
+    private MediaSource source(String text) throws URISyntaxException {
+        if (text.startsWith("data:"))
+            return new MediaSource.Encoded(MediaSource.data(text.substring(5)));
+        if (text.startsWith("http://") || text.startsWith("https://"))
+            return MediaSource.of(new URI(text));
+        if (text.startsWith("file:")) {
+            return new MediaSource.File(Path.of(text.startsWith("file://") ? text.substring(7) : text.substring(5)));
+        }
+        return new MediaSource.File(mediaDir.resolve(text));
+    }
+
+    private static List<ToolCall> toolCalls(JsonNode calls, String at) {
+        List<ToolCall> list = new ArrayList<>();
+        for (int i = 0; i < calls.size(); i++) {
+            JsonNode call = calls.get(i).path("function").isObject() ? calls.get(i).get("function") : calls.get(i);
+            if (!call.path("name").isTextual())
+                throw wrong(at + "[" + i + "].name", call.path("name"), "a string");
+            JsonNode arguments = call.path("arguments");
+            if (arguments.isTextual())
+                arguments = parse(arguments.textValue(), at + "[" + i + "].arguments");
+            list.add(new ToolCall(call.get("name").textValue(),
+                    arguments.isObject() ? JSON.convertValue(arguments, OBJECT) : Map.of()));
+        }
+        return list;
+    }
+
+    private static ProcessorException wrong(String at, JsonNode found, String expected) {
+        String shown = found.isMissingNode() ? "nothing" : found.toString();
+        if (shown.length() > 60)
+            shown = shown.substring(0, 60) + "…";
+        return new ProcessorException(at + ": found " + shown + ", expected " + expected);
+    }
+}

@@ -1,0 +1,145 @@
+package io.omni.processor;
+
+import java.awt.image.BufferedImage;
+import java.awt.image.ColorModel;
+import java.awt.image.DataBuffer;
+import java.awt.image.IndexColorModel;
+import java.awt.image.Raster;
+import java.io.ByteArrayInputStream;
+import java.io.IOException;
+import java.util.Iterator;
+import javax.imageio.ImageIO;
+import javax.imageio.stream.ImageInputStream;
+import org.w3c.dom.Node;
+
+/**
+ * Image files to 8-bit RGB with PIL's meaning of {@code convert("RGB")}: alpha is dropped, not blended, embedded colour
+ * profiles are ignored, and EXIF's orientation is applied.
+ */
+final class ImageReader {
+    private static final long MOST_PIXELS = 178_956_970; // where PIL refuses, too
+
+    private ImageReader() {}
+
+    static RgbImage read(byte[] file, String name) {
+        try (ImageInputStream in = ImageIO.createImageInputStream(new ByteArrayInputStream(file))) {
+            Iterator<javax.imageio.ImageReader> readers = ImageIO.getImageReaders(in);
+            if (!readers.hasNext())
+                throw new ProcessorException(name + ": is no image of a known format");
+            javax.imageio.ImageReader reader = readers.next();
+            try {
+                reader.setInput(in);
+                checkSize(reader, name);
+                return decode(reader, file).turned(ExifOrientation.of(file));
+            } finally {
+                reader.dispose();
+            }
+        } catch (ProcessorException e) {
+            throw e;
+        } catch (IOException | RuntimeException e) {
+            throw new ProcessorException(name + ": cannot be decoded as an image: " + e.getMessage(), e);
+        }
+    }
+
+    private static void checkSize(javax.imageio.ImageReader reader, String name) throws IOException {
+        long pixels = (long) reader.getWidth(0) * reader.getHeight(0);
+        if (pixels > MOST_PIXELS) {
+            throw new ProcessorException(name + ": has " + pixels + " pixels, expected at most " + MOST_PIXELS);
+        }
+    }
+
+    private static RgbImage decode(javax.imageio.ImageReader reader, byte[] file) throws IOException {
+        String format = reader.getFormatName().toLowerCase(java.util.Locale.ROOT);
+        if (format.startsWith("jp")) {
+            int adobe = CmykJpeg.transform(file);
+            if (adobe != CmykJpeg.NOT_CMYK)
+                return CmykJpeg.rgb(reader.readRaster(0, null), adobe);
+        }
+        BufferedImage image = reader.read(0);
+        return format.equals("gif") ? onCanvas(image, reader) : rgb(image);
+    }
+
+    /** A GIF's first frame may be smaller than its screen. */
+    private static RgbImage onCanvas(BufferedImage frame, javax.imageio.ImageReader reader) throws IOException {
+        RgbImage pixels = rgb(frame);
+        Node screen = child(reader.getStreamMetadata().getAsTree("javax_imageio_gif_stream_1.0"),
+                "LogicalScreenDescriptor");
+        Node place = child(reader.getImageMetadata(0).getAsTree("javax_imageio_gif_image_1.0"), "ImageDescriptor");
+        if (screen == null || place == null)
+            return pixels;
+        int width = Math.max(number(screen, "logicalScreenWidth"), pixels.width());
+        int height = Math.max(number(screen, "logicalScreenHeight"), pixels.height());
+        int left = number(place, "imageLeftPosition");
+        int top = number(place, "imageTopPosition");
+        if (width == pixels.width() && height == pixels.height())
+            return pixels;
+        byte[] canvas = new byte[3 * width * height];
+        for (int y = 0; y < Math.min(pixels.height(), height - top); y++) {
+            int run = Math.min(pixels.width(), width - left);
+            System.arraycopy(pixels.data(), 3 * y * pixels.width(), canvas, 3 * ((y + top) * width + left), 3 * run);
+        }
+        return new RgbImage(canvas, width, height);
+    }
+
+    private static Node child(Node parent, String name) {
+        for (Node node = parent.getFirstChild(); node != null; node = node.getNextSibling()) {
+            if (node.getNodeName().equals(name))
+                return node;
+        }
+        return null;
+    }
+
+    private static int number(Node node, String attribute) {
+        return Integer.parseInt(node.getAttributes().getNamedItem(attribute).getNodeValue());
+    }
+
+    /** The stored values of the pixels, whatever colour space they claim. */
+    static RgbImage rgb(BufferedImage image) {
+        int width = image.getWidth();
+        int height = image.getHeight();
+        byte[] out = new byte[Math.toIntExact(3L * width * height)];
+        ColorModel model = image.getColorModel();
+        Raster raster = image.getRaster().createTranslatedChild(0, 0);
+        int bands = raster.getNumBands();
+        int type = raster.getTransferType();
+        boolean wide = type == DataBuffer.TYPE_USHORT && model.getComponentSize(0) == 16
+                && !(model instanceof IndexColorModel);
+        boolean plain = model.getComponentSize(0) == 8 && (bands <= 4) && !model.isAlphaPremultiplied();
+        int[] row = new int[width * Math.max(bands, 1)];
+        for (int y = 0, at = 0; y < height; y++) {
+            if (!(model instanceof IndexColorModel) && (wide || plain))
+                raster.getPixels(0, y, width, 1, row);
+            for (int x = 0; x < width; x++, at += 3) {
+                if (model instanceof IndexColorModel palette) {
+                    int color = palette.getRGB(raster.getSample(x, y, 0));
+                    set(out, at, color >> 16, color >> 8, color);
+                } else if (wide || plain) {
+                    int from = x * bands;
+                    int red = level(row[from], wide, bands);
+                    if (bands < 3) {
+                        set(out, at, red, red, red);
+                    } else {
+                        set(out, at, red, level(row[from + 1], wide, bands), level(row[from + 2], wide, bands));
+                    }
+                } else {
+                    int color = image.getRGB(x, y);
+                    set(out, at, color >> 16, color >> 8, color);
+                }
+            }
+        }
+        return new RgbImage(out, width, height);
+    }
+
+    /** PIL keeps the high byte of 16-bit colours, but clips 16-bit greys. */
+    private static int level(int value, boolean wide, int bands) {
+        if (!wide)
+            return value;
+        return bands == 1 ? Math.min(value, 255) : value >> 8;
+    }
+
+    private static void set(byte[] out, int at, int red, int green, int blue) {
+        out[at] = (byte) red;
+        out[at + 1] = (byte) green;
+        out[at + 2] = (byte) blue;
+    }
+}

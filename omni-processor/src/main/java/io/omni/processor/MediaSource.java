@@ -1,0 +1,93 @@
+package io.omni.processor;
+
+import java.awt.image.BufferedImage;
+import java.net.URI;
+import java.nio.file.Path;
+import java.util.Base64;
+import java.util.Locale;
+
+/** Where an image, a sound or a video comes from. */
+public sealed interface MediaSource {
+
+    /** A file of the local file system. */
+    record File(Path path) implements MediaSource {
+        @Override
+        public String toString() {
+            return path.toString();
+        }
+    }
+
+    /** An {@code http:} or {@code https:} address, fetched within the limits of {@link ProcessorOptions}. */
+    record Remote(URI uri) implements MediaSource {
+        @Override
+        public String toString() {
+            return uri.toString();
+        }
+    }
+
+    /** An encoded file in memory. */
+    record Encoded(byte[] bytes) implements MediaSource {
+        @Override
+        public String toString() {
+            return "media of " + bytes.length + " bytes";
+        }
+    }
+
+    /** A decoded image. */
+    record Pixels(BufferedImage image) implements MediaSource {
+        @Override
+        public String toString() {
+            return "image of " + image.getWidth() + " x " + image.getHeight();
+        }
+    }
+
+    /** Mono samples, full scale at -1 and 1. */
+    record Samples(float[] samples, int sampleRate) implements MediaSource {
+        @Override
+        public String toString() {
+            return samples.length + " samples at " + sampleRate + " Hz";
+        }
+    }
+
+    /**
+     * A source for a {@code file:}, {@code http:}, {@code https:} or base64 {@code data:} address.
+     *
+     * @throws ProcessorException for another scheme or bad base64
+     */
+    static MediaSource of(URI uri) {
+        String scheme = uri.getScheme() == null ? "" : uri.getScheme().toLowerCase(Locale.ROOT);
+        return switch (scheme) {
+            case "file" -> file(uri);
+            case "http", "https" -> new Remote(uri);
+            case "data" -> new Encoded(data(uri.getRawSchemeSpecificPart()));
+            default -> throw new ProcessorException(
+                    "media address '" + shortened(uri.toString()) + "': expected file:, http:, https: or data:");
+        };
+    }
+
+    private static File file(URI uri) {
+        try {
+            return new File(Path.of(uri));
+        } catch (IllegalArgumentException e) {
+            throw new ProcessorException("media address '" + uri + "': " + e.getMessage(), e);
+        }
+    }
+
+    /** The bytes of {@code image/png;base64,…}, the part of a data URI behind its scheme. */
+    static byte[] data(String content) {
+        int comma = content.indexOf(',');
+        if (comma < 0 || !content.substring(0, comma).endsWith(";base64")) {
+            throw new ProcessorException("data URI '" + shortened(content) + "': expected ';base64,' and base64 text");
+        }
+        try {
+            return Base64.getMimeDecoder().decode(content.substring(comma + 1).replace("%2B", "+").replace("%2F", "/")
+                    .replace("%3D", "="));
+        } catch (IllegalArgumentException e) {
+            throw new ProcessorException("data URI '" + shortened(content) + "': " + e.getMessage(), e);
+        }
+    }
+
+    private static String shortened(String text) {
+        return text.length() <= 40 ? text : text.substring(0, 40) + "…";
+    }
+}

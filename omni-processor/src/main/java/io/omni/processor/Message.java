@@ -1,0 +1,94 @@
+package io.omni.processor;
+
+import java.util.ArrayList;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+
+/**
+ * One turn of a conversation.
+ *
+ * @param role {@code system}, {@code user}, {@code assistant} or {@code tool}
+ * @param content text and media in order
+ * @param reasoningContent the assistant's thoughts, or null
+ * @param toolCalls what the assistant asked to call
+ * @param json what the chat template sees; empty for a message made in code, whose view follows from the other
+ *        components
+ */
+public record Message(String role, List<Part> content, String reasoningContent, List<ToolCall> toolCalls,
+        Map<String, Object> json) {
+
+    public Message {
+        content = List.copyOf(content);
+        toolCalls = List.copyOf(toolCalls);
+    }
+
+    public Message(String role, List<Part> content) {
+        this(role, content, null, List.of(), Map.of());
+    }
+
+    public static Message system(String text) {
+        return new Message("system", List.of(Part.text(text)));
+    }
+
+    public static Message user(String text) {
+        return new Message("user", List.of(Part.text(text)));
+    }
+
+    public static Message user(Part... parts) {
+        return new Message("user", List.of(parts));
+    }
+
+    public static Message assistant(String text) {
+        return new Message("assistant", List.of(Part.text(text)));
+    }
+
+    /**
+     * @param reasoning the thoughts before the text, or null
+     * @param calls the functions asked for
+     */
+    public static Message assistant(String text, String reasoning, List<ToolCall> calls) {
+        return new Message("assistant", List.of(Part.text(text)), reasoning, calls, Map.of());
+    }
+
+    /** What a called function returned. */
+    public static Message tool(String text) {
+        return new Message("tool", List.of(Part.text(text)));
+    }
+
+    /** The message as the chat template sees it. Content that is one text is a string, other content a list of parts. */
+    Map<String, Object> templateView() {
+        if (!json.isEmpty())
+            return json;
+        Map<String, Object> view = new LinkedHashMap<>();
+        view.put("role", role);
+        view.put("content",
+                content.size() == 1 && content.getFirst() instanceof Part.Text text ? text.text() : parts());
+        if (reasoningContent != null)
+            view.put("reasoning_content", reasoningContent);
+        if (!toolCalls.isEmpty()) {
+            List<Object> calls = new ArrayList<>();
+            for (ToolCall call : toolCalls) {
+                Map<String, Object> function = new LinkedHashMap<>();
+                function.put("name", call.name());
+                function.put("arguments", call.arguments());
+                calls.add(Map.of("type", "function", "function", function));
+            }
+            view.put("tool_calls", calls);
+        }
+        return view;
+    }
+
+    private List<Object> parts() {
+        List<Object> parts = new ArrayList<>();
+        for (Part part : content) {
+            parts.add(switch (part) {
+                case Part.Text text -> Map.of("type", "text", "text", text.text());
+                case Part.Image image -> Map.of("type", "image", "image", image.source().toString());
+                case Part.Audio audio -> Map.of("type", "audio", "audio", audio.source().toString());
+                case Part.Video video -> Map.of("type", "video", "video", video.source().toString());
+            });
+        }
+        return parts;
+    }
+}
