@@ -1,0 +1,149 @@
+package io.omni.core;
+
+import io.omni.api.DType;
+import io.omni.api.HostTensor;
+import java.io.IOException;
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
+import java.nio.ByteOrder;
+import java.nio.channels.FileChannel;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.Arrays;
+import java.util.HashMap;
+import java.util.Map;
+import java.util.TreeSet;
+
+/**
+ * The tensors of a checkpoint folder, {@code model.safetensors} or the shards that {@code model.safetensors.index.json}
+ * names, mapped and read in place.
+ */
+final class Checkpoint implements TensorSource {
+    private static final ValueLayout.OfLong LONG = ValueLayout.JAVA_LONG_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
+
+    private final Path directory;
+    private final Arena arena = Arena.ofShared();
+    private final Map<String, HostTensor> tensors = new HashMap<>();
+
+    private Checkpoint(Path directory) {
+        this.directory = directory;
+    }
+
+    /**
+     * Maps a checkpoint.
+     *
+     * @throws CheckpointException
+     *             if a file is missing, truncated or malformed
+     */
+    static Checkpoint open(Path directory) {
+        Checkpoint checkpoint = new Checkpoint(directory);
+        try {
+            checkpoint.mapAll();
+            return checkpoint;
+        } catch (RuntimeException e) {
+            checkpoint.close();
+            throw e;
+        }
+    }
+
+    private void mapAll() {
+        Path single = directory.resolve("model.safetensors");
+        Path index = directory.resolve("model.safetensors.index.json");
+        if (Files.exists(index)) {
+            Fields map = Fields.read(index).at("weight_map");
+            TreeSet<String> shards = new TreeSet<>();
+            map.node().fieldNames().forEachRemaining(name -> shards.add(map.string(name, "")));
+            for (String shard : shards)
+                map(directory.resolve(shard));
+            map.node().fieldNames().forEachRemaining(name -> {
+                if (!tensors.containsKey(name))
+                    throw new CheckpointException(
+                            index + ": names tensor " + name + ", which " + map.string(name, "") + " does not hold");
+            });
+        } else if (Files.exists(single))
+            map(single);
+        else
+            throw new CheckpointException(
+                    directory + ": holds neither model.safetensors nor model.safetensors.index.json");
+    }
+
+    private void map(Path file) {
+        MemorySegment bytes;
+        try (FileChannel channel = FileChannel.open(file)) {
+            bytes = channel.map(FileChannel.MapMode.READ_ONLY, 0, channel.size(), arena);
+        } catch (java.nio.file.NoSuchFileException e) {
+            throw new CheckpointException(file + ": no such file, though the index names it", e);
+        } catch (IOException e) {
+            throw new CheckpointException(file + ": cannot be read: " + e.getMessage(), e);
+        }
+        if (bytes.byteSize() < 8)
+            throw new CheckpointException(file + ": " + bytes.byteSize() + " bytes, truncated");
+        long headerSize = bytes.get(LONG, 0);
+        if (headerSize < 2 || headerSize > Math.min(bytes.byteSize() - 8, 1 << 28))
+            throw new CheckpointException(
+                    file + ": a header of " + headerSize + " bytes in a file of " + bytes.byteSize() + ", truncated");
+        String header = new String(bytes.asSlice(8, headerSize).toArray(ValueLayout.JAVA_BYTE), StandardCharsets.UTF_8);
+        Fields entries = Fields.parse(file + ": header", header);
+        MemorySegment data = bytes.asSlice(8 + headerSize);
+        for (var names = entries.node().fieldNames(); names.hasNext();) {
+            String name = names.next();
+            if (!name.equals("__metadata__"))
+                tensors.put(name, entry(entries.at(name), file + ": " + name, name, data));
+        }
+    }
+
+    private static HostTensor entry(Fields entry, String where, String name, MemorySegment data) {
+        DType dtype = switch (entry.string("dtype", "missing")) {
+            case "F32" -> DType.F32;
+            case "F16" -> DType.F16;
+            case "BF16" -> DType.BF16;
+            case "I64" -> DType.I64;
+            case "I32" -> DType.I32;
+            case "I8" -> DType.I8;
+            case "BOOL" -> DType.BOOL;
+            case String other -> throw new CheckpointException(
+                    where + ": dtype " + other + ", expected F32, F16, BF16, I64, I32, I8 or BOOL");
+        };
+        int[] shape = entry.integers("shape");
+        var offsets = entry.node().path("data_offsets");
+        long from = offsets.path(0).asLong(-1);
+        long to = offsets.path(1).asLong(-1);
+        if (from < 0 || to < from || to > data.byteSize())
+            throw new CheckpointException(where + ": bytes " + from + " to " + to + ", but the file holds "
+                    + data.byteSize() + " bytes of data: truncated");
+        if (to - from != dtype.bytes(HostTensor.size(shape)))
+            throw new CheckpointException(where + ": " + (to - from) + " bytes for " + dtype + " "
+                    + Arrays.toString(shape) + ", expected " + dtype.bytes(HostTensor.size(shape)));
+        return new HostTensor(name, dtype, shape, data.asSlice(from, to - from));
+    }
+
+    @Override
+    public boolean has(String name) {
+        return tensors.containsKey(name);
+    }
+
+    /** Whether any tensor's name starts so. */
+    boolean hasAny(String prefix) {
+        return tensors.keySet().stream().anyMatch(name -> name.startsWith(prefix));
+    }
+
+    @Override
+    public HostTensor get(String name, int... shape) {
+        HostTensor tensor = tensors.get(name);
+        if (tensor == null)
+            throw new CheckpointException(directory + ": tensor " + name + " is missing");
+        if (!Arrays.equals(tensor.shape(), shape))
+            throw new CheckpointException(directory + ": tensor " + name + " has shape "
+                    + Arrays.toString(tensor.shape()) + ", expected " + Arrays.toString(shape));
+        return tensor;
+    }
+
+    @Override
+    public void close() {
+        if (arena.scope().isAlive())
+            arena.close();
+        tensors.clear();
+    }
+}

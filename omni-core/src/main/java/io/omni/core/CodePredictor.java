@@ -1,0 +1,127 @@
+package io.omni.core;
+
+import io.omni.api.Backend;
+import io.omni.api.KvCache;
+import io.omni.api.Packed;
+import io.omni.api.Sampler;
+import io.omni.api.Scope;
+import io.omni.api.Tensor;
+import io.omni.api.TensorOps;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.List;
+
+/**
+ * Draws a frame's other codes, one after another, from the Talker's hidden state and the first code. Upstream:
+ * {@code Qwen3OmniMoeTalkerCodePredictorModelForConditionalGeneration}.
+ */
+public final class CodePredictor {
+    private final Backend backend;
+    private final DecoderConfig config;
+    private final Decoder model;
+    private final List<Tensor> codecEmbedding = new ArrayList<>();
+    private final List<Tensor> lmHead = new ArrayList<>();
+
+    CodePredictor(DecoderConfig config, int numCodeGroups, Weights weights) {
+        backend = weights.backend();
+        this.config = config;
+        model = new Decoder(config, weights.at("model"));
+        for (int i = 0; i < numCodeGroups - 1; i++) {
+            codecEmbedding.add(weights.at("model").at("codec_embedding").at(i).embedding("weight", config.vocabSize(),
+                    config.hiddenSize()));
+            lmHead.add(weights.at("lm_head").at(i).matrix("weight", config.vocabSize(), config.hiddenSize()));
+        }
+    }
+
+    DecoderConfig config() {
+        return config;
+    }
+
+    /** Codes that it draws for a frame. */
+    int steps() {
+        return lmHead.size();
+    }
+
+    /** A new cache for one sequence; {@link KvCache#truncate} empties it for the next frame. */
+    public KvCache newCache() {
+        return model.newCache();
+    }
+
+    /** Embeddings of the codes of step {@code step}: {@code [sequences, hidden]}. */
+    public Tensor embed(int step, Tensor codes) {
+        return backend.tensorOps().embedding(codecEmbedding.get(step), codes);
+    }
+
+    /**
+     * One step: the logits of code {@code step} after tokens that the caches do not hold yet.
+     *
+     * @param embeds
+     *            {@code [sequences · n, hidden]}, n tokens of each sequence: the hidden state and the first code's embedding
+     *            for step 0, the last code's embedding after that
+     * @return {@code [sequences, codebook]}
+     */
+    public Tensor forward(Tensor embeds, int step, List<KvCache> caches) {
+        TensorOps ops = backend.tensorOps();
+        int sequences = caches.size();
+        int n = embeds.dim(0) / sequences;
+        try (Scope scope = backend.scope()) {
+            float[][] positions = new float[1][sequences * n];
+            int[] last = new int[sequences];
+            for (int i = 0; i < sequences; i++) {
+                for (int j = 0; j < n; j++)
+                    positions[0][i * n + j] = caches.get(i).length(0) + j;
+                last[i] = i * n + n - 1;
+            }
+            int[] lengths = new int[sequences];
+            Arrays.fill(lengths, n);
+            Tensor hidden = model.forward(embeds, positions, caches, Packed.ofLengths(lengths), Decoder.Tap.NONE);
+            if (n > 1)
+                hidden = ops.gather(hidden, backend.tensor(last, sequences));
+            return scope.keep(ops.linear(hidden, lmHead.get(step)));
+        }
+    }
+
+    /**
+     * What a frame becomes.
+     *
+     * @param codes
+     *            one I32 {@code [sequences]} for each step
+     * @param embedding
+     *            {@code [sequences, hidden]}: the sum of the embeddings of these codes and of the first one
+     */
+    record Frame(List<Tensor> codes, Tensor embedding) {}
+
+    /**
+     * Draws the other codes of one frame of each sequence.
+     *
+     * @param hidden
+     *            {@code [sequences, hidden]}, the Talker's last
+     * @param firstCode
+     *            {@code [sequences, hidden]}, its embedding
+     * @param caches
+     *            one a sequence, emptied first
+     */
+    Frame generate(Tensor hidden, Tensor firstCode, List<Sampler> samplers, List<KvCache> caches) {
+        TensorOps ops = backend.tensorOps();
+        caches.forEach(cache -> cache.truncate(0));
+        int sequences = caches.size();
+        try (Scope scope = backend.scope()) {
+            List<Tensor> codes = new ArrayList<>();
+            Tensor input = ops.concat(List.of(hidden, firstCode));
+            if (sequences > 1) {
+                int[] interleaved = new int[2 * sequences];
+                for (int i = 0; i < interleaved.length; i++)
+                    interleaved[i] = i / 2 + i % 2 * sequences;
+                input = ops.gather(input, backend.tensor(interleaved, interleaved.length));
+            }
+            Tensor sum = firstCode;
+            for (int step = 0; step < steps(); step++) {
+                Tensor code = ops.sample(forward(input, step, caches), samplers);
+                codes.add(scope.keep(code));
+                input = embed(step, code);
+                sum = ops.add(sum, input);
+            }
+            return new Frame(codes, scope.keep(sum));
+        }
+    }
+}

@@ -1,0 +1,241 @@
+package io.omni.core;
+
+import com.google.inject.CreationException;
+import com.google.inject.Guice;
+import com.google.inject.Injector;
+import com.google.inject.ProvisionException;
+import io.omni.api.Backend;
+import io.omni.api.BackendOptions;
+import io.omni.api.Backends;
+import io.omni.api.DType;
+import io.omni.processor.Message;
+import io.omni.processor.ModelInputs;
+import io.omni.processor.OmniProcessor;
+import io.omni.processor.ProcessorOptions;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.Collections;
+import java.util.List;
+import java.util.Map;
+import java.util.function.Consumer;
+
+/**
+ * Qwen3-Omni-MoE, ready to answer: a processor and a model on one backend.
+ *
+ * <pre>{@code
+ * try (Omni omni = Omni.load(Path.of("Qwen3-Omni-30B-A3B-Instruct"))) {
+ *     Reply reply = omni.chat(user(image(photo), text("What is this?")), speech("Ethan"));
+ *     System.out.println(reply.text());
+ *     reply.audio().write(Path.of("answer.wav"));
+ * }
+ * }</pre>
+ *
+ * <p>
+ * Any number of threads may call at the same time. For a conversation of several turns, keep the list of messages, and
+ * add {@link Message#assistant(String)} with the reply's text before the next question.
+ */
+public final class Omni implements AutoCloseable {
+    private final OmniProcessor processor;
+    private final OmniModel model;
+    private final ProcessorOptions processorDefaults;
+    private final Backend ownedBackend;
+
+    Omni(OmniProcessor processor, OmniModel model, ProcessorOptions processorDefaults, Backend ownedBackend) {
+        this.processor = processor;
+        this.model = model;
+        this.processorDefaults = processorDefaults;
+        this.ownedBackend = ownedBackend;
+    }
+
+    /**
+     * Loads a checkpoint folder on the best backend there is.
+     *
+     * @throws CheckpointException
+     *             if the checkpoint cannot be read
+     * @throws io.omni.api.BackendException
+     *             if no backend is available
+     * @throws io.omni.processor.ProcessorException
+     *             if the tokenizer, the chat template or the processor's settings cannot be read
+     */
+    public static Omni load(Path directory) {
+        return builder().load(directory);
+    }
+
+    /** Chooses backend, types and limits before loading. */
+    public static Builder builder() {
+        return new Builder();
+    }
+
+    /** What differs from the defaults when a checkpoint is loaded. */
+    public static final class Builder {
+        private String backendName;
+        private Backend backend;
+        private int threads;
+        private Map<String, String> properties = Map.of();
+        private DType weights;
+        private boolean speech = true;
+        private final ProcessorOptions.Builder processor = ProcessorOptions.builder();
+
+        private Builder() {}
+
+        /** The backend to start, by name; without it, the best available. */
+        public Builder backend(String name) {
+            backendName = name;
+            return this;
+        }
+
+        /** A backend that is already open, which stays the caller's to close. */
+        public Builder backend(Backend open) {
+            backend = open;
+            return this;
+        }
+
+        /** Host threads that compute; 0, the default, for all processors. */
+        public Builder threads(int count) {
+            threads = count;
+            return this;
+        }
+
+        /** Settings that the backend knows. */
+        public Builder backendProperties(Map<String, String> settings) {
+            properties = settings;
+            return this;
+        }
+
+        /** Converts matrices to this type; without it they keep the type they are stored in. */
+        public Builder weights(DType type) {
+            weights = type;
+            return this;
+        }
+
+        /** Whether to load what speaks; true unless told otherwise. */
+        public Builder speech(boolean load) {
+            speech = load;
+            return this;
+        }
+
+        /** Settings for reading media and prompts, such as pixel limits, that calls start from. */
+        public Builder processor(Consumer<ProcessorOptions.Builder> settings) {
+            settings.accept(processor);
+            return this;
+        }
+
+        /** Loads a checkpoint folder; see {@link Omni#load}. */
+        public Omni load(Path directory) {
+            if (!Files.isDirectory(directory))
+                throw new CheckpointException(directory + ": no such folder");
+            BackendOptions options = new BackendOptions(threads, properties);
+            Backend chosen = backend != null
+                    ? backend
+                    : backendName != null ? Backends.load(backendName, options) : Backends.best(options);
+            try {
+                Injector injector = Guice.createInjector(new OmniModule(directory, chosen, weights, speech));
+                return new Omni(injector.getInstance(OmniProcessor.class), injector.getInstance(OmniModel.class),
+                        processor.build(), backend == null ? chosen : null);
+            } catch (CreationException | ProvisionException e) {
+                if (backend == null)
+                    chosen.close();
+                if (e.getCause() instanceof RuntimeException cause)
+                    throw cause;
+                throw e;
+            } catch (RuntimeException | Error e) {
+                if (backend == null)
+                    chosen.close();
+                throw e;
+            }
+        }
+    }
+
+    public OmniProcessor processor() {
+        return processor;
+    }
+
+    public OmniModel model() {
+        return model;
+    }
+
+    /** Settings for reading media and prompts that calls start from. */
+    public ProcessorOptions processorDefaults() {
+        return processorDefaults;
+    }
+
+    /** Answers one message with {@link Options#defaults}. */
+    public Reply chat(Message message) {
+        return chat(List.of(message), Options.defaults());
+    }
+
+    /** Answers one message. */
+    public Reply chat(Message message, Options options) {
+        return chat(List.of(message), options);
+    }
+
+    /**
+     * Answers a conversation.
+     *
+     * @throws io.omni.processor.ProcessorException
+     *             if a medium cannot be read or does not fit
+     * @throws IllegalArgumentException
+     *             if an option does not fit, such as an unknown speaker, or the prompt is longer than the context
+     * @throws IllegalStateException
+     *             if speech is wanted of a model that cannot speak
+     */
+    public Reply chat(List<Message> conversation, Options options) {
+        return chatBatch(List.of(conversation), options).getFirst();
+    }
+
+    /** Answers several conversations at once, each as it would be answered alone; see {@link #chat(List, Options)}. */
+    public List<Reply> chatBatch(List<List<Message>> conversations, Options options) {
+        return chatBatch(conversations, Collections.nCopies(conversations.size(), options));
+    }
+
+    /** Answers several conversations at once, each with options of its own; see {@link #chat(List, Options)}. */
+    public List<Reply> chatBatch(List<List<Message>> conversations, List<Options> options) {
+        long start = System.nanoTime();
+        if (conversations.isEmpty())
+            return List.of();
+        return generation(conversations, options, event -> {
+        }, new Cancellation(), start).run();
+    }
+
+    /** Answers one message, telling text and sound as they come. */
+    public ReplyStream stream(Message message, Options options) {
+        return stream(List.of(message), options);
+    }
+
+    /** Answers a conversation, telling text and sound as they come; see {@link #chat(List, Options)} for errors. */
+    public ReplyStream stream(List<Message> conversation, Options options) {
+        return streamBatch(List.of(conversation), options);
+    }
+
+    /** Answers several conversations at once, telling text and sound as they come. */
+    public ReplyStream streamBatch(List<List<Message>> conversations, Options options) {
+        long start = System.nanoTime();
+        List<Options> all = Collections.nCopies(conversations.size(), options);
+        return new ReplyStream(stream -> conversations.isEmpty()
+                ? List.of()
+                : generation(conversations, all, stream::send, stream.cancellation(), start).run());
+    }
+
+    Generation generation(List<List<Message>> conversations, List<Options> options, Consumer<Event> sink,
+            Cancellation cancellation, long start) {
+        if (options.size() != conversations.size())
+            throw new IllegalArgumentException(
+                    options.size() + " options for " + conversations.size() + " conversations");
+        List<ModelInputs> inputs = new java.util.ArrayList<>();
+        for (int i = 0; i < options.size(); i++) {
+            ProcessorOptions chosen = options.get(i).processor();
+            inputs.addAll(
+                    processor.process(List.of(conversations.get(i)), chosen == null ? processorDefaults : chosen));
+        }
+        return new Generation(model, processor.tokenizer(), inputs, options, sink, cancellation, start);
+    }
+
+    /** Frees the weights, the tokenizer, and the backend unless the caller brought it. Closing twice does nothing. */
+    @Override
+    public void close() {
+        model.close();
+        processor.close();
+        if (ownedBackend != null)
+            ownedBackend.close();
+    }
+}

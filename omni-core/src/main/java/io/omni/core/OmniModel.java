@@ -1,0 +1,118 @@
+package io.omni.core;
+
+import io.omni.api.Backend;
+import io.omni.api.DType;
+import java.nio.file.Path;
+
+/**
+ * The model's parts on one backend. Upstream: {@code Qwen3OmniMoeForConditionalGeneration}. Closing it frees the weights
+ * but not the backend.
+ */
+public final class OmniModel implements AutoCloseable {
+    private final Backend backend;
+    private final OmniConfig config;
+    private final GenerationConfig generationConfig;
+    private final Weights weights;
+    private final Thinker thinker;
+    private final Talker talker;
+    private final Code2Wav code2Wav;
+
+    private OmniModel(OmniConfig config, GenerationConfig generationConfig, Weights weights, boolean speech) {
+        backend = weights.backend();
+        this.config = config;
+        this.generationConfig = generationConfig;
+        this.weights = weights;
+        boolean whole = config.modelType().equals(OmniConfig.OMNI);
+        thinker = new Thinker(config.thinker(), whole ? weights.at("thinker") : weights);
+        talker = speech ? new Talker(config, thinker, weights.at("talker")) : null;
+        code2Wav = speech ? new Code2Wav(config.code2Wav(), weights.at("code2wav")) : null;
+    }
+
+    /**
+     * Loads a checkpoint folder, mapping its weights.
+     *
+     * @param matrixType
+     *            what matrices are converted to, or null to keep the type they are stored in
+     * @param speech
+     *            whether to load the Talker and Code2Wav, where the checkpoint has them
+     * @throws CheckpointException
+     *             if a file, tensor or field is missing or not what it should be
+     */
+    public static OmniModel load(Backend backend, Path directory, DType matrixType, boolean speech) {
+        OmniConfig config = OmniConfig.read(directory);
+        GenerationConfig generation = GenerationConfig.read(directory, config);
+        Checkpoint checkpoint = Checkpoint.open(directory);
+        boolean speaks = speech && config.enableAudioOutput() && checkpoint.hasAny("talker.");
+        return build(config, generation, new Weights(backend, checkpoint, matrixType), speaks);
+    }
+
+    /** A model from a configuration alone, with seeded random weights in bfloat16. */
+    public static OmniModel random(Backend backend, OmniConfig config, long seed) {
+        double deviation = config.thinker().text().initializerRange();
+        Weights weights = new Weights(backend, new RandomWeights(seed, deviation), null);
+        return build(config, GenerationConfig.defaults(config), weights, config.enableAudioOutput());
+    }
+
+    private static OmniModel build(OmniConfig config, GenerationConfig generation, Weights weights, boolean speech) {
+        try {
+            return new OmniModel(config, generation, weights, speech);
+        } catch (RuntimeException | Error e) {
+            weights.close();
+            throw e;
+        }
+    }
+
+    public Backend backend() {
+        return backend;
+    }
+
+    public OmniConfig config() {
+        return config;
+    }
+
+    /** The checkpoint's defaults for generation. */
+    public GenerationConfig generationConfig() {
+        return generationConfig;
+    }
+
+    public Thinker thinker() {
+        return thinker;
+    }
+
+    /** Whether there is a Talker. */
+    public boolean canSpeak() {
+        return talker != null;
+    }
+
+    /**
+     * The Talker.
+     *
+     * @throws IllegalStateException
+     *             if the checkpoint has none or it was not loaded
+     */
+    public Talker talker() {
+        return speech(talker);
+    }
+
+    /**
+     * Code2Wav.
+     *
+     * @throws IllegalStateException
+     *             if the checkpoint has none or it was not loaded
+     */
+    public Code2Wav code2Wav() {
+        return speech(code2Wav);
+    }
+
+    private static <T> T speech(T part) {
+        if (part == null)
+            throw new IllegalStateException(
+                    "this model cannot speak: the checkpoint has no Talker, or it was loaded without speech");
+        return part;
+    }
+
+    @Override
+    public void close() {
+        weights.close();
+    }
+}

@@ -1,0 +1,305 @@
+package io.omni.core;
+
+import io.omni.api.Backend;
+import io.omni.api.KvCache;
+import io.omni.api.Packed;
+import io.omni.api.Scope;
+import io.omni.api.Tensor;
+import io.omni.api.TensorOps;
+import io.omni.processor.AudioFeatures;
+import io.omni.processor.ModelInputs;
+import io.omni.processor.VisualFeatures;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.List;
+import java.util.Set;
+import java.util.stream.IntStream;
+
+/**
+ * The part that understands and writes: encoders, decoder and head. Upstream:
+ * {@code Qwen3OmniMoeThinkerForConditionalGeneration}. Calls need an open {@link Scope}, to which the results belong; any
+ * number of threads may call at once.
+ */
+public final class Thinker {
+    private final Backend backend;
+    private final ThinkerConfig config;
+    private final AudioEncoder audioTower;
+    private final VisionEncoder visual;
+    private final Tensor embedTokens;
+    private final Decoder model;
+    private final Tensor lmHead;
+
+    Thinker(ThinkerConfig config, Weights weights) {
+        backend = weights.backend();
+        this.config = config;
+        DecoderConfig text = config.text();
+        audioTower = new AudioEncoder(config.audio(), weights.at("audio_tower"));
+        visual = new VisionEncoder(config.vision(), weights.at("visual"));
+        embedTokens = weights.embedding("model.embed_tokens.weight", text.vocabSize(), text.hiddenSize());
+        model = new Decoder(text, weights.at("model"));
+        String head = config.tieWordEmbeddings() ? "model.embed_tokens.weight" : "lm_head.weight";
+        lmHead = weights.matrix(head, text.vocabSize(), text.hiddenSize());
+    }
+
+    public ThinkerConfig config() {
+        return config;
+    }
+
+    /** A new cache for one sequence; the caller owns it. */
+    public KvCache newCache() {
+        return model.newCache();
+    }
+
+    /** Audio tokens of clips, one after another: {@code [tokens, hidden]}. Upstream: {@code get_audio_features}. */
+    public Tensor audioFeatures(List<AudioFeatures> clips) {
+        return audioTower.forward(clips);
+    }
+
+    /**
+     * Visual tokens of images or videos.
+     *
+     * @param embeds
+     *            {@code [tokens, hidden]}
+     * @param deepstack
+     *            the same shape, one for each of the first decoder layers
+     */
+    public record VisualTokens(Tensor embeds, List<Tensor> deepstack) {}
+
+    /** Visual tokens, one image or video after another. Upstream: {@code get_image_features}, {@code get_video_features}. */
+    public VisualTokens visualFeatures(List<VisualFeatures> visuals) {
+        VisionEncoder.Output out = visual.forward(visuals);
+        return new VisualTokens(out.embeds(), out.deepstack());
+    }
+
+    /** Embeddings of text tokens: {@code [tokens, hidden]}. */
+    public Tensor embed(Tensor ids) {
+        return backend.tensorOps().embedding(embedTokens, ids);
+    }
+
+    /**
+     * A prompt as the decoder reads it.
+     *
+     * @param embeds
+     *            {@code [tokens, hidden]}, with the media's tokens in their places
+     * @param visualIndex
+     *            which tokens are visual, I32 {@code [n]}; null if none
+     * @param deepstack
+     *            {@code [n, hidden]} to add after each of the first layers
+     * @param rope
+     *            positions
+     */
+    public record Prompt(int[] ids, Tensor embeds, Tensor visualIndex, List<Tensor> deepstack, RopeIndex rope) {
+        public int length() {
+            return ids.length;
+        }
+    }
+
+    /**
+     * Runs the encoders and merges their tokens into the text.
+     *
+     * @throws IllegalArgumentException
+     *             if the media do not make as many tokens as the prompt holds
+     */
+    public Prompt prepare(ModelInputs inputs) {
+        TensorOps ops = backend.tensorOps();
+        int[] ids = inputs.inputIds();
+        MediaTokens tokens = config.tokens();
+        try (Scope scope = backend.scope()) {
+            Tensor embeds = embed(backend.tensor(ids, ids.length));
+            if (!inputs.audios().isEmpty())
+                embeds = merge(embeds, ids, tokens.audio(), audioFeatures(inputs.audios()), "audio");
+            VisualTokens images = inputs.images().isEmpty() ? null : visualFeatures(inputs.images());
+            if (images != null)
+                embeds = merge(embeds, ids, tokens.image(), images.embeds(), "image");
+            VisualTokens videos = inputs.videos().isEmpty() ? null : visualFeatures(inputs.videos());
+            if (videos != null)
+                embeds = merge(embeds, ids, tokens.video(), videos.embeds(), "video");
+
+            Tensor index = null;
+            List<Tensor> deepstack = new ArrayList<>();
+            if (images != null || videos != null) {
+                int[] imageAt = positionsOf(ids, tokens.image());
+                int[] videoAt = positionsOf(ids, tokens.video());
+                int[] all = IntStream.concat(Arrays.stream(imageAt), Arrays.stream(videoAt)).toArray();
+                index = scope.keep(backend.tensor(all, all.length));
+                int levels = (images != null ? images : videos).deepstack().size();
+                for (int i = 0; i < levels; i++) {
+                    List<Tensor> both = new ArrayList<>();
+                    if (images != null)
+                        both.add(images.deepstack().get(i));
+                    if (videos != null)
+                        both.add(videos.deepstack().get(i));
+                    deepstack.add(scope.keep(both.size() == 1 ? both.getFirst() : ops.concat(both)));
+                }
+            }
+            RopeIndex rope = RopeIndex.of(ids, config, inputs.audios(), inputs.images(), inputs.videos(),
+                    inputs.useAudioInVideo());
+            return new Prompt(ids, scope.keep(embeds), index, deepstack, rope);
+        }
+    }
+
+    private Tensor merge(Tensor embeds, int[] ids, int token, Tensor features, String medium) {
+        int[] at = positionsOf(ids, token);
+        if (at.length != features.dim(0))
+            throw new IllegalArgumentException("the prompt holds " + at.length + " " + medium + " tokens, but the "
+                    + medium + " makes " + features.dim(0));
+        return backend.tensorOps().scatter(embeds, backend.tensor(at, at.length), features);
+    }
+
+    private static int[] positionsOf(int[] ids, int token) {
+        return IntStream.range(0, ids.length).filter(i -> ids[i] == token).toArray();
+    }
+
+    /**
+     * What the decoder makes of packed sequences.
+     *
+     * @param lastHidden
+     *            {@code [tokens, hidden]}, after the last layer and the final norm
+     * @param hiddenStates
+     *            for each layer asked for, {@code [tokens, hidden]}: what layer i reads, 0 being the embeddings
+     * @param routerLogits
+     *            if asked for, {@code [tokens, experts]} of each sparse layer, in order; else empty
+     */
+    public record Output(Tensor lastHidden, List<Tensor> hiddenStates, List<Tensor> routerLogits) {}
+
+    /**
+     * Runs prompts through the decoder and fills their caches.
+     *
+     * @param caches
+     *            one a prompt, empty
+     * @param layers
+     *            whose inputs to return
+     */
+    public Output prefill(List<Prompt> prompts, List<KvCache> caches, Set<Integer> layers, boolean routerLogits) {
+        TensorOps ops = backend.tensorOps();
+        Packed packed = Packed.ofLengths(prompts.stream().mapToInt(Prompt::length).toArray());
+        try (Scope scope = backend.scope()) {
+            Tensor embeds = prompts.size() == 1
+                    ? prompts.getFirst().embeds()
+                    : ops.concat(prompts.stream().map(Prompt::embeds).toList());
+            Recorder tap = new Recorder(prompts, packed, layers, routerLogits);
+            float[][] positions = RopeIndex.joined(prompts.stream().map(Prompt::rope).toList());
+            Tensor hidden = model.forward(embeds, positions, caches, packed, tap);
+            tap.captured.forEach(scope::keep);
+            tap.router.forEach(scope::keep);
+            return new Output(scope.keep(hidden), tap.captured, tap.router);
+        }
+    }
+
+    /** Adds the DeepStack features after the first layers, and keeps what was asked for. */
+    private final class Recorder implements Decoder.Tap {
+        private final Set<Integer> layers;
+        private final boolean routerLogits;
+        private final List<Tensor> captured = new ArrayList<>();
+        private final List<Tensor> router = new ArrayList<>();
+        private final List<Tensor> deepstack = new ArrayList<>();
+        private Tensor index;
+
+        Recorder(List<Prompt> prompts, Packed packed, Set<Integer> layers, boolean routerLogits) {
+            this.layers = layers;
+            this.routerLogits = routerLogits;
+            List<Integer> rows = new ArrayList<>();
+            List<List<Tensor>> features = new ArrayList<>();
+            for (int i = 0; i < prompts.size(); i++) {
+                Prompt prompt = prompts.get(i);
+                if (prompt.visualIndex() == null)
+                    continue;
+                for (int row : prompt.visualIndex().toInts())
+                    rows.add(packed.offsets()[i] + row);
+                for (int level = 0; level < prompt.deepstack().size(); level++) {
+                    if (features.size() == level)
+                        features.add(new ArrayList<>());
+                    features.get(level).add(prompt.deepstack().get(level));
+                }
+            }
+            if (rows.isEmpty())
+                return;
+            index = backend.tensor(rows.stream().mapToInt(Integer::intValue).toArray(), rows.size());
+            for (List<Tensor> level : features)
+                deepstack.add(level.size() == 1 ? level.getFirst() : backend.tensorOps().concat(level));
+        }
+
+        @Override
+        public Tensor before(int layer, Tensor hidden) {
+            Tensor input = layer > 0 && layer <= deepstack.size()
+                    ? backend.tensorOps().scatterAdd(hidden, index, deepstack.get(layer - 1))
+                    : hidden;
+            if (layers.contains(layer))
+                captured.add(input);
+            return input;
+        }
+
+        @Override
+        public boolean keeps(int layer) {
+            return layers.contains(layer);
+        }
+
+        @Override
+        public void routed(int layer, Tensor hidden, Tensor weight) {
+            if (routerLogits)
+                router.add(backend.tensorOps().linear(hidden, weight));
+        }
+    }
+
+    /**
+     * Runs one new token of each sequence through the decoder.
+     *
+     * @param embeds
+     *            {@code [sequences, hidden]}
+     * @param rope
+     *            each sequence's prompt's positions
+     * @return {@code [sequences, hidden]}, normalised
+     */
+    Tensor step(Tensor embeds, List<RopeIndex> rope, List<KvCache> caches) {
+        float[][] positions = RopeIndex.next(rope, caches);
+        int[] one = new int[rope.size()];
+        Arrays.fill(one, 1);
+        return model.forward(embeds, positions, caches, Packed.ofLengths(one), Decoder.Tap.NONE);
+    }
+
+    /** Logits of hidden states: {@code [tokens, vocabulary]}. */
+    public Tensor logits(Tensor hidden) {
+        return backend.tensorOps().linear(hidden, lmHead);
+    }
+
+    /**
+     * A forward pass for evaluation.
+     *
+     * @param logits
+     *            {@code [tokens, vocabulary]}, the sequences one after another
+     * @param loss
+     *            mean cross-entropy of the labels, plus the router's auxiliary loss times its coefficient if router logits
+     *            were asked for; NaN without labels
+     * @param auxLoss
+     *            the router's load-balancing loss; NaN unless asked for
+     */
+    public record Evaluation(Tensor logits, Output output, float loss, float auxLoss) {}
+
+    /**
+     * Evaluates whole sequences without keeping a cache. Upstream: the Thinker's {@code forward}.
+     *
+     * @param labels
+     *            one a sequence, or null; each as long as its sequence, the label of a position being predicted from the one
+     *            before; −100 is ignored
+     */
+    public Evaluation evaluate(List<ModelInputs> inputs, int[][] labels, Set<Integer> layers, boolean routerLogits) {
+        List<Prompt> prompts = inputs.stream().map(this::prepare).toList();
+        List<KvCache> caches = new ArrayList<>();
+        try {
+            for (int i = 0; i < prompts.size(); i++)
+                caches.add(newCache());
+            Output output = prefill(prompts, caches, layers, routerLogits);
+            Tensor logits = logits(output.lastHidden());
+            float aux = routerLogits ? Losses.loadBalancing(output.routerLogits(), config.text()) : Float.NaN;
+            float loss = Float.NaN;
+            if (labels != null) {
+                loss = Losses.crossEntropy(logits, labels, prompts.stream().mapToInt(Prompt::length).toArray());
+                if (routerLogits)
+                    loss += (float) (config.text().routerAuxLossCoef() * aux);
+            }
+            return new Evaluation(logits, output, loss, aux);
+        } finally {
+            caches.forEach(KvCache::close);
+        }
+    }
+}

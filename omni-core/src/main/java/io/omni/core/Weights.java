@@ -1,0 +1,177 @@
+package io.omni.core;
+
+import io.omni.api.Backend;
+import io.omni.api.DType;
+import io.omni.api.HostTensor;
+import io.omni.api.Tensor;
+import io.omni.api.WeightRole;
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
+import java.nio.ByteOrder;
+import java.util.ArrayList;
+import java.util.List;
+
+/**
+ * The weights below one prefix of a checkpoint's names, handed to a backend as layers ask for them. All views of one
+ * checkpoint share the list of tensors made, which {@link #close} frees.
+ */
+final class Weights implements AutoCloseable {
+    private static final ValueLayout.OfShort SHORT = ValueLayout.JAVA_SHORT_UNALIGNED
+            .withOrder(ByteOrder.LITTLE_ENDIAN);
+    private static final ValueLayout.OfFloat FLOAT = ValueLayout.JAVA_FLOAT_UNALIGNED
+            .withOrder(ByteOrder.LITTLE_ENDIAN);
+
+    private final Backend backend;
+    private final TensorSource source;
+    private final DType matrixType;
+    private final List<AutoCloseable> made;
+    private final String prefix;
+
+    /**
+     * The whole checkpoint.
+     *
+     * @param matrixType
+     *            what matrices are converted to, or null to keep the type they are stored in
+     */
+    Weights(Backend backend, TensorSource source, DType matrixType) {
+        this(backend, source, matrixType, new ArrayList<>(), "");
+    }
+
+    private Weights(Backend backend, TensorSource source, DType matrixType, List<AutoCloseable> made, String prefix) {
+        this.backend = backend;
+        this.source = source;
+        this.matrixType = matrixType;
+        this.made = made;
+        this.prefix = prefix;
+    }
+
+    Backend backend() {
+        return backend;
+    }
+
+    /** The weights below {@code name}. */
+    Weights at(String name) {
+        return new Weights(backend, source, matrixType, made, prefix + name + ".");
+    }
+
+    /** The weights below entry {@code i} of a list. */
+    Weights at(int i) {
+        return at(Integer.toString(i));
+    }
+
+    boolean has(String name) {
+        return source.has(prefix + name);
+    }
+
+    /** {@code [out, in]}. */
+    Tensor matrix(String name, int out, int in) {
+        return load(source.get(prefix + name, out, in), WeightRole.MATRIX);
+    }
+
+    /** {@code parts} matrices of {@code [out, in]} that are stored one above the other. */
+    List<Tensor> matrices(String name, int parts, int out, int in) {
+        HostTensor stored = source.get(prefix + name, parts * out, in);
+        return parts(stored, parts, out, WeightRole.MATRIX);
+    }
+
+    /** {@code parts} vectors of {@code n} that are stored one after another. */
+    List<Tensor> vectors(String name, int parts, int n) {
+        return parts(source.get(prefix + name, parts * n), parts, n, WeightRole.VECTOR);
+    }
+
+    /** {@code [n]}. */
+    Tensor vector(String name, int n) {
+        return load(source.get(prefix + name, n), WeightRole.VECTOR);
+    }
+
+    /** {@code [n]}, or null where the layer has no such parameter. */
+    Tensor vectorIf(boolean present, String name, int n) {
+        return present ? vector(name, n) : null;
+    }
+
+    /** {@code [entries, features]}. */
+    Tensor embedding(String name, int entries, int features) {
+        return load(source.get(prefix + name, entries, features), WeightRole.EMBEDDING);
+    }
+
+    Tensor get(String name, WeightRole role, int... shape) {
+        return load(source.get(prefix + name, shape), role);
+    }
+
+    /**
+     * One matrix for each expert, from one tensor an expert ({@code experts.0.gate_proj.weight}).
+     */
+    List<Tensor> experts(String projection, int experts, int out, int in) {
+        List<Tensor> all = new ArrayList<>(experts);
+        for (int i = 0; i < experts; i++)
+            all.add(at("experts").at(i).matrix(projection + ".weight", out, in));
+        return all;
+    }
+
+    private List<Tensor> parts(HostTensor stored, int parts, int rows, WeightRole role) {
+        List<Tensor> all = new ArrayList<>(parts);
+        for (int i = 0; i < parts; i++)
+            all.add(load(stored.rows(i * rows, (i + 1) * rows), role));
+        return all;
+    }
+
+    private Tensor load(HostTensor host, WeightRole role) {
+        if (!host.dtype().isFloating())
+            throw new CheckpointException(
+                    "tensor " + host.name() + " is of type " + host.dtype() + ", expected floats");
+        HostTensor stored = host;
+        if (role == WeightRole.MATRIX) {
+            if (matrixType != null && matrixType != host.dtype())
+                stored = convert(host, matrixType);
+            else if (!backend.weightTypes().contains(host.dtype()))
+                stored = convert(host, DType.F32);
+        }
+        Tensor tensor = backend.weight(stored, role);
+        synchronized (made) {
+            made.add(tensor);
+        }
+        return tensor;
+    }
+
+    private HostTensor convert(HostTensor host, DType type) {
+        Arena arena = Arena.ofShared();
+        synchronized (made) {
+            // closed after the tensors that read it: close() goes backwards
+            made.add(arena);
+        }
+        MemorySegment data = arena.allocate(type.bytes(host.size()), 64);
+        for (long i = 0; i < host.size(); i++) {
+            float value = host.getFloat(i);
+            switch (type) {
+                case F32 -> data.set(FLOAT, 4 * i, value);
+                case F16 -> data.set(SHORT, 2 * i, Float.floatToFloat16(value));
+                case BF16 -> data.set(SHORT, 2 * i, bfloat16(value));
+                default ->
+                    throw new IllegalArgumentException("weights of type " + type + ", expected F32, F16 or BF16");
+            }
+        }
+        return new HostTensor(host.name(), type, host.shape(), data);
+    }
+
+    /** The nearest bfloat16, to even on a tie. */
+    private static short bfloat16(float value) {
+        int bits = Float.floatToIntBits(value);
+        return (short) (bits + 0x7fff + (bits >>> 16 & 1) >>> 16);
+    }
+
+    @Override
+    public void close() {
+        synchronized (made) {
+            for (AutoCloseable tensor : made.reversed()) {
+                switch (tensor) {
+                    case Tensor t -> t.close();
+                    case Arena a -> a.close();
+                    default -> throw new AssertionError(tensor);
+                }
+            }
+            made.clear();
+        }
+        source.close();
+    }
+}
