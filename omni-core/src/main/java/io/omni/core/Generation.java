@@ -76,6 +76,7 @@ final class Generation {
         final List<Integer> tokens = new ArrayList<>();
         final TextFeed spoken = new TextFeed(cancellation);
         final FrameFeed frames = new FrameFeed(cancellation);
+        final List<Integer> firstCodes = new ArrayList<>();
         /** What the Talker needs of the Thinker's reading; set before the first token. */
         Thinker.Prompt prompt;
         Tensor acceptHidden;
@@ -131,7 +132,8 @@ final class Generation {
                     : null;
             Audio audio = speaks ? new Audio(samples, Code2WavConfig.SAMPLE_RATE) : null;
             Timings timings = new Timings(prefill, firstText, textDone, firstAudio, audioDone);
-            return new Reply(shown.toString(), sequence, prompt.length, codes, audio, timings);
+            int[] talker = speaks ? firstCodes.stream().mapToInt(Integer::intValue).toArray() : null;
+            return new Reply(shown.toString(), sequence, prompt.length, codes, talker, audio, timings);
         }
     }
 
@@ -370,7 +372,6 @@ final class Generation {
         final Sampler sampler;
         final Sampler predictorSampler;
         RopeIndex rope;
-        int drawn;
 
         Voice(Answer answer) {
             this.answer = answer;
@@ -444,8 +445,9 @@ final class Generation {
 
     private boolean goesOn(Voice voice, int code) {
         GenerationArguments arguments = voice.answer.arguments.talker();
-        voice.drawn++;
-        boolean done = arguments.eosTokenIds().contains(code) || voice.drawn == arguments.maxNewTokens();
+        List<Integer> drawn = voice.answer.firstCodes;
+        drawn.add(code);
+        boolean done = arguments.eosTokenIds().contains(code) || drawn.size() == arguments.maxNewTokens();
         if (done)
             voice.answer.frames.end();
         return !done;

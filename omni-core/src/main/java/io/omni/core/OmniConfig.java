@@ -19,7 +19,15 @@ public record OmniConfig(String modelType, ThinkerConfig thinker, TalkerConfig t
      *             if the file is missing or malformed, or of another model
      */
     public static OmniConfig read(Path directory) {
-        Fields f = Fields.read(directory.resolve("config.json"));
+        return of(Fields.read(directory.resolve("config.json")));
+    }
+
+    /** The same from a text; errors call it {@code where}. */
+    public static OmniConfig parse(String where, String json) {
+        return of(Fields.parse(where, json));
+    }
+
+    private static OmniConfig of(Fields f) {
         String type = f.string("model_type", "missing");
         if (!type.equals(OMNI) && !type.equals(THINKER))
             throw new CheckpointException(

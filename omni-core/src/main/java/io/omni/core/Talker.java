@@ -98,8 +98,8 @@ public final class Talker {
      */
     public record Start(int[] ids, Tensor embeds, RopeIndex rope) {}
 
-    /** Where the text to speak starts in a prompt: the tokens after the last assistant turn's opening, often none. */
-    int[] promptText(int[] prompt) {
+    /** The text to speak that a prompt holds already: the tokens after the last assistant turn's opening, often none. */
+    public int[] promptText(int[] prompt) {
         int start = assistantStart(prompt);
         return Arrays.copyOfRange(prompt, Math.min(start + TURN_START, prompt.length), prompt.length);
     }

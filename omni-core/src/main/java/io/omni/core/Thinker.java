@@ -250,7 +250,7 @@ public final class Thinker {
      *            each sequence's prompt's positions
      * @return {@code [sequences, hidden]}, normalised
      */
-    Tensor step(Tensor embeds, List<RopeIndex> rope, List<KvCache> caches) {
+    public Tensor step(Tensor embeds, List<RopeIndex> rope, List<KvCache> caches) {
         float[][] positions = RopeIndex.next(rope, caches);
         int[] one = new int[rope.size()];
         Arrays.fill(one, 1);
