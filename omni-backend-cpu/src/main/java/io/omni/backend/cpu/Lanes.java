@@ -1,0 +1,240 @@
+package io.omni.backend.cpu;
+
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
+import java.nio.ByteOrder;
+import jdk.incubator.vector.FloatVector;
+import jdk.incubator.vector.IntVector;
+import jdk.incubator.vector.ShortVector;
+import jdk.incubator.vector.VectorMask;
+import jdk.incubator.vector.VectorOperators;
+import jdk.incubator.vector.VectorShape;
+import jdk.incubator.vector.VectorShuffle;
+import jdk.incubator.vector.VectorSpecies;
+
+/**
+ * Vectors of the width chosen, to and from raw addresses, and functions of them. Every function is a fixed sequence of
+ * IEEE operations with explicit fused multiply-adds, so that interpreted and compiled code give the same bits.
+ */
+final class Lanes {
+    static final VectorSpecies<Float> F = VectorSpecies.of(float.class, VectorShape.forBitSize(VectorWidth.choose()));
+    static final VectorSpecies<Integer> I = F.withLanes(int.class);
+    /** As many lanes of half the width. */
+    static final VectorSpecies<Short> S = VectorSpecies.of(short.class,
+            VectorShape.forBitSize(F.vectorBitSize() / 2));
+    static final int LANES = F.length();
+    static final int BYTES = 4 * LANES;
+
+    static final ValueLayout.OfFloat FLOAT = ValueLayout.JAVA_FLOAT_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
+    static final ValueLayout.OfInt INT = ValueLayout.JAVA_INT_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
+    static final ValueLayout.OfShort SHORT = ValueLayout.JAVA_SHORT_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
+
+    private static final MemorySegment ALL = Memory.ALL;
+    private static final ByteOrder ORDER = ByteOrder.LITTLE_ENDIAN;
+    private static final VectorShuffle<Float> ROTATE_8 = rotate(8);
+    private static final VectorShuffle<Float> ROTATE_4 = rotate(4);
+    private static final VectorShuffle<Float> ROTATE_2 = rotate(2);
+    private static final VectorShuffle<Float> ROTATE_1 = rotate(1);
+
+    private Lanes() {}
+
+    private static VectorShuffle<Float> rotate(int by) {
+        return VectorShuffle.fromOp(F, i -> (i + by) % LANES);
+    }
+
+    static float get(long address) {
+        return ALL.get(FLOAT, address);
+    }
+
+    static void put(long address, float value) {
+        ALL.set(FLOAT, address, value);
+    }
+
+    static int getInt(long address) {
+        return ALL.get(INT, address);
+    }
+
+    static void putInt(long address, int value) {
+        ALL.set(INT, address, value);
+    }
+
+    static short getShort(long address) {
+        return ALL.get(SHORT, address);
+    }
+
+    static void putShort(long address, short value) {
+        ALL.set(SHORT, address, value);
+    }
+
+    static void copy(long from, long to, long bytes) {
+        MemorySegment.copy(ALL, from, ALL, to, bytes);
+    }
+
+    static FloatVector load(long address) {
+        return FloatVector.fromMemorySegment(F, ALL, address, ORDER);
+    }
+
+    /** The first lanes only, the others 0. */
+    static FloatVector load(long address, VectorMask<Float> mask) {
+        return FloatVector.fromMemorySegment(F, ALL, address, ORDER, mask);
+    }
+
+    static void store(FloatVector v, long address) {
+        v.intoMemorySegment(ALL, address, ORDER);
+    }
+
+    static void store(FloatVector v, long address, VectorMask<Float> mask) {
+        v.intoMemorySegment(ALL, address, ORDER, mask);
+    }
+
+    /** Lanes {@code n}, counted from 0, and beyond are off. */
+    static VectorMask<Float> first(int n) {
+        return F.indexInRange(0, n);
+    }
+
+    static FloatVector loadBf16(long address) {
+        return bf16(ShortVector.fromMemorySegment(S, ALL, address, ORDER));
+    }
+
+    static FloatVector loadBf16(long address, int n) {
+        return bf16(ShortVector.fromMemorySegment(S, ALL, address, ORDER, S.indexInRange(0, n)));
+    }
+
+    static FloatVector loadF16(long address) {
+        return f16(ShortVector.fromMemorySegment(S, ALL, address, ORDER));
+    }
+
+    static FloatVector loadF16(long address, int n) {
+        return f16(ShortVector.fromMemorySegment(S, ALL, address, ORDER, S.indexInRange(0, n)));
+    }
+
+    private static FloatVector bf16(ShortVector bits) {
+        return widen(bits).lanewise(VectorOperators.LSHL, 16).reinterpretAsFloats();
+    }
+
+    private static FloatVector f16(ShortVector bits) {
+        IntVector wide = widen(bits);
+        IntVector sign = wide.and(0x8000).lanewise(VectorOperators.LSHL, 16);
+        IntVector magnitude = wide.and(0x7fff).lanewise(VectorOperators.LSHL, 13);
+        // the product moves the exponent to its new bias, subnormal numbers included; infinities and NaN need all ones
+        IntVector value = magnitude.reinterpretAsFloats().mul(0x1p112f).reinterpretAsInts();
+        IntVector special = magnitude.or(0x7f800000);
+        return value.blend(special, magnitude.compare(VectorOperators.GE, 0x7c00 << 13)).or(sign)
+                .reinterpretAsFloats();
+    }
+
+    private static IntVector widen(ShortVector bits) {
+        return (IntVector) bits.convertShape(VectorOperators.ZERO_EXTEND_S2I, I, 0);
+    }
+
+    /** The sum of all lanes: halves first, then quarters and so on. */
+    static float sum(FloatVector v) {
+        if (LANES >= 16)
+            v = v.add(v.rearrange(ROTATE_8));
+        if (LANES >= 8)
+            v = v.add(v.rearrange(ROTATE_4));
+        v = v.add(v.rearrange(ROTATE_2));
+        v = v.add(v.rearrange(ROTATE_1));
+        return v.lane(0);
+    }
+
+    /** eˣ, by 2ⁿ · eʳ with |r| ≤ ln 2 / 2 and a Taylor polynomial. */
+    static FloatVector exp(FloatVector x) {
+        FloatVector magic = broadcast(0x1.8p23f);
+        FloatVector shifted = x.fma(broadcast(1.442695041f), magic);
+        FloatVector n = shifted.sub(magic);
+        FloatVector r = n.fma(broadcast(-0x1.62e4p-1f), x);
+        r = n.fma(broadcast(-0x1.7f7d1cp-20f), r);
+        FloatVector p = broadcast(1f / 5040);
+        p = p.fma(r, broadcast(1f / 720));
+        p = p.fma(r, broadcast(1f / 120));
+        p = p.fma(r, broadcast(1f / 24));
+        p = p.fma(r, broadcast(1f / 6));
+        p = p.fma(r, broadcast(0.5f));
+        p = p.fma(r, broadcast(1f));
+        p = p.fma(r, broadcast(1f));
+        // two steps, so that neither power of two leaves the range of normal numbers
+        IntVector power = shifted.reinterpretAsInts().sub(0x4b400000);
+        IntVector half = power.lanewise(VectorOperators.ASHR, 1);
+        p = p.mul(powerOfTwo(half)).mul(powerOfTwo(power.sub(half)));
+        p = p.blend(Float.POSITIVE_INFINITY, x.compare(VectorOperators.GT, 88.73f));
+        return p.blend(0f, x.compare(VectorOperators.LT, -104f));
+    }
+
+    static float exp(float x) {
+        return exp(broadcast(x)).lane(0);
+    }
+
+    private static FloatVector powerOfTwo(IntVector n) {
+        return n.add(127).lanewise(VectorOperators.LSHL, 23).reinterpretAsFloats();
+    }
+
+    static FloatVector broadcast(float value) {
+        return FloatVector.broadcast(F, value);
+    }
+
+    static FloatVector sigmoid(FloatVector x) {
+        return broadcast(1f).div(exp(x.neg()).add(1f));
+    }
+
+    static FloatVector silu(FloatVector x) {
+        return x.div(exp(x.neg()).add(1f));
+    }
+
+    /** x · sigmoid(2u) = x · (1 + tanh u) / 2 without cancellation. */
+    static FloatVector geluTanh(FloatVector x) {
+        FloatVector u = x.mul(x).fma(broadcast(0.044715f), broadcast(1f)).mul(x)
+                .mul(broadcast(1.5957691216057308f));
+        return x.div(exp(u.neg()).add(1f));
+    }
+
+    /** x · Φ(x) from the complementary error function of |x| / √2, so that the left tail has no cancellation. */
+    static FloatVector gelu(FloatVector x) {
+        FloatVector a = x.abs().mul(0.70710678f);
+        FloatVector square = a.mul(a);
+        FloatVector rest = a.fma(a, square.neg());
+        FloatVector t = broadcast(1f).div(a.fma(broadcast(0.5f), broadcast(1f)));
+        // erfc(a) = e^(−a²) · t · p(t), fitted to the lowest relative error for a from 0 to 10.5
+        FloatVector p = broadcast(0.0053589633f);
+        p = p.fma(t, broadcast(-0.08874638f));
+        p = p.fma(t, broadcast(0.3550601f));
+        p = p.fma(t, broadcast(-0.5811396f));
+        p = p.fma(t, broadcast(0.35522616f));
+        p = p.fma(t, broadcast(-0.06698062f));
+        p = p.fma(t, broadcast(0.21607526f));
+        p = p.fma(t, broadcast(0.24039663f));
+        p = p.fma(t, broadcast(0.2826771f));
+        p = p.fma(t, broadcast(0.2820723f));
+        FloatVector e = exp(square.neg());
+        e = e.sub(e.mul(rest));
+        FloatVector tail = x.mul(e.mul(p.mul(t)).mul(0.5f));
+        // an infinity's tail is 0, where the formula has infinity times 0
+        tail = tail.blend(x.mul(0f), a.compare(VectorOperators.GT, 10f));
+        FloatVector right = x.sub(tail);
+        FloatVector y = right.blend(tail, x.compare(VectorOperators.LT, 0f));
+        return y.blend(Float.POSITIVE_INFINITY, x.compare(VectorOperators.EQ, Float.POSITIVE_INFINITY));
+    }
+
+    /** sin² x: x less the nearest multiple of π, in three parts, and the sine's Taylor polynomial. */
+    static FloatVector sineSquared(FloatVector x) {
+        FloatVector magic = broadcast(0x1.8p23f);
+        FloatVector n = x.fma(broadcast(0.318309886f), magic).sub(magic);
+        FloatVector r = n.fma(broadcast(-0x1.921fb6p1f), x);
+        r = n.fma(broadcast(0x1.777a5cp-24f), r);
+        r = n.fma(broadcast(0x1.ee59dap-49f), r);
+        FloatVector s = r.mul(r);
+        FloatVector p = broadcast(1f / 6227020800f);
+        p = p.fma(s, broadcast(-1f / 39916800));
+        p = p.fma(s, broadcast(1f / 362880));
+        p = p.fma(s, broadcast(-1f / 5040));
+        p = p.fma(s, broadcast(1f / 120));
+        p = p.fma(s, broadcast(-1f / 6));
+        FloatVector sine = p.mul(s).fma(r, r);
+        VectorMask<Float> far = x.abs().compare(VectorOperators.GT, 30_000f);
+        if (far.anyTrue())
+            for (int i = 0; i < LANES; i++)
+                if (far.laneIsSet(i))
+                sine = sine.withLane(i, (float) Math.sin(x.lane(i)));
+        return sine.mul(sine);
+    }
+}
