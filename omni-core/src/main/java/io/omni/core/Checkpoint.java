@@ -14,6 +14,7 @@ import java.nio.file.Path;
 import java.util.Arrays;
 import java.util.HashMap;
 import java.util.Map;
+import java.util.Set;
 import java.util.TreeSet;
 
 /**
@@ -41,6 +42,18 @@ final class Checkpoint implements TensorSource {
         Checkpoint checkpoint = new Checkpoint(directory);
         try {
             checkpoint.mapAll();
+            return checkpoint;
+        } catch (RuntimeException e) {
+            checkpoint.close();
+            throw e;
+        }
+    }
+
+    /** Maps one safetensors file; see {@link #open}. */
+    static Checkpoint file(Path file) {
+        Checkpoint checkpoint = new Checkpoint(file);
+        try {
+            checkpoint.map(file);
             return checkpoint;
         } catch (RuntimeException e) {
             checkpoint.close();
@@ -127,6 +140,16 @@ final class Checkpoint implements TensorSource {
     /** Whether any tensor's name starts so. */
     boolean hasAny(String prefix) {
         return tensors.keySet().stream().anyMatch(name -> name.startsWith(prefix));
+    }
+
+    /** All tensors' names, in order. */
+    Set<String> names() {
+        return new TreeSet<>(tensors.keySet());
+    }
+
+    /** The tensor of this name, of any shape, or null. */
+    HostTensor find(String name) {
+        return tensors.get(name);
     }
 
     @Override

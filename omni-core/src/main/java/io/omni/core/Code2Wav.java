@@ -71,7 +71,7 @@ public final class Code2Wav {
      *            {@code [groups][frames]}
      * @return samples in [−1, 1] at {@link Code2WavConfig#SAMPLE_RATE}
      * @throws IllegalArgumentException
-     *             if there are not {@link Code2WavConfig#numQuantizers} groups, or a code is not in the codebook
+     *             if there are not {@link Code2WavConfig#numQuantizers} groups, or a code has no embedding
      */
     public float[] decode(int[][] codes) {
         try (Stream stream = new Stream()) {
@@ -145,10 +145,12 @@ public final class Code2Wav {
         if (codes.length != config.numQuantizers())
             throw new IllegalArgumentException(
                     codes.length + " groups of codes, expected " + config.numQuantizers());
-        for (int[] group : codes)
-            for (int code : group)
-                if (code < 0 || code >= config.codebookSize())
-                throw new IllegalArgumentException("code " + code + ", expected 0 to " + (config.codebookSize() - 1));
+        // as upstream, a code beyond its own codebook reads on in the next one's embeddings
+        for (int g = 0; g < codes.length; g++)
+            for (int code : codes[g])
+                if (code < 0 || code >= (codes.length - g) * config.codebookSize())
+                    throw new IllegalArgumentException("code " + code + " of group " + g + ", expected 0 to "
+                            + (config.codebookSize() - 1));
         return codes[0].length;
     }
 

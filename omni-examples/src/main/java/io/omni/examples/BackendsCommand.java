@@ -22,15 +22,17 @@ final class BackendsCommand implements Callable<Integer> {
         PrintWriter out = spec.commandLine().getOut();
         for (BackendProvider provider : Backends.providers())
             out.println(switch (provider.availability()) {
-                case Available(Device device) -> String.format("%-6s available: %s%s, %s", provider.name(), device.name(),
-                        device.detail().isEmpty() ? "" : ", " + device.detail(), memory(device));
+                case Available(Device device) ->
+                    String.format("%-6s available: %s%s, %s", provider.name(), device.name(),
+                            device.detail().isEmpty() ? "" : ", " + device.detail(), memory(device));
                 case Unavailable(String reason) -> String.format("%-6s not available: %s", provider.name(), reason);
             });
         return 0;
     }
 
     private static String memory(Device device) {
-        if (device.totalMemory() < 0) return "memory unknown";
+        if (device.totalMemory() < 0)
+            return "memory unknown";
         String total = gigabytes(device.totalMemory());
         return device.freeMemory() < 0 ? total : gigabytes(device.freeMemory()) + " free of " + total;
     }

@@ -12,14 +12,13 @@ import picocli.CommandLine.ScopeType;
 
 /** The command line, {@code omni}. */
 @Command(name = "omni", description = "Qwen3-Omni-MoE on the JVM: text, images, audio and video in, text and speech out.", mixinStandardHelpOptions = true, version = "omni 0.1.0", subcommands = {
-        RunCommand.class, ParityCommand.class, BackendsCommand.class, DemoCommand.class, BenchCommand.class,
+        RunCommand.class, ParityCommand.class, BackendsCommand.class,
         CommandLine.HelpCommand.class})
 public final class OmniCli {
     @Option(names = "--debug", scope = ScopeType.INHERIT, description = "Show where an error comes from.")
     boolean debug;
 
-    private OmniCli() {
-    }
+    private OmniCli() {}
 
     public static void main(String[] args) {
         System.exit(run(new PrintWriter(System.out, true, StandardCharsets.UTF_8),
@@ -32,8 +31,10 @@ public final class OmniCli {
         CommandLine commandLine = new CommandLine(cli);
         commandLine.setOut(out).setErr(err).setCaseInsensitiveEnumValuesAllowed(true);
         commandLine.setExecutionExceptionHandler((e, failed, result) -> {
-            if (cli.debug) e.printStackTrace(err);
-            else err.println("omni: " + message(e));
+            if (cli.debug)
+                e.printStackTrace(err);
+            else
+                err.println("omni: " + message(e));
             return CommandLine.ExitCode.SOFTWARE;
         });
         return commandLine.execute(args);

@@ -78,14 +78,17 @@ final class RunCommand implements Callable<Integer> {
 
     @Override
     public Integer call() {
-        if (noAudio && speaker != null) throw new IllegalArgumentException("--speaker with --no-audio");
+        if (noAudio && speaker != null)
+            throw new IllegalArgumentException("--speaker with --no-audio");
         Path mediaDir = media != null ? media : conversation.toAbsolutePath().getParent();
         List<List<Message>> conversations = Conversations.read(conversation, mediaDir);
         long start = System.nanoTime();
         Omni.Builder builder = Omni.builder().speech(!noAudio);
-        if (backend != null) builder.backend(backend);
+        if (backend != null)
+            builder.backend(backend);
         builder.processor(settings -> {
-            if (fps != null) settings.fps(fps);
+            if (fps != null)
+                settings.fps(fps);
             settings.useAudioInVideo(useAudioInVideo);
         });
         try (Omni omni = builder.load(model)) {
@@ -93,17 +96,22 @@ final class RunCommand implements Callable<Integer> {
             List<Reply> replies = answer(omni, conversations);
             List<Path> audio = write(replies);
             PrintWriter out = spec.commandLine().getOut();
-            if (json) out.println(json(omni, replies, audio, load));
-            else tell(replies, audio);
+            if (json)
+                out.println(json(omni, replies, audio, load));
+            else
+                tell(replies, audio);
             return 0;
         }
     }
 
     private Options options() {
         Options options = noAudio ? Options.text() : speaker != null ? Options.speech(speaker) : Options.defaults();
-        if (greedy) options = options.greedy();
-        if (thinkerMaxNewTokens != null) options = options.thinkerMaxNewTokens(thinkerMaxNewTokens);
-        if (talkerMaxNewTokens != null) options = options.talkerMaxNewTokens(talkerMaxNewTokens);
+        if (greedy)
+            options = options.greedy();
+        if (thinkerMaxNewTokens != null)
+            options = options.thinkerMaxNewTokens(thinkerMaxNewTokens);
+        if (talkerMaxNewTokens != null)
+            options = options.talkerMaxNewTokens(talkerMaxNewTokens);
         return options.seed(seed);
     }
 
@@ -113,13 +121,13 @@ final class RunCommand implements Callable<Integer> {
         try (ReplyStream stream = omni.streamBatch(conversations, options())) {
             for (Event event : stream)
                 switch (event) {
-                    case Event.TextDelta delta when live -> {
-                        out.print(delta.text());
-                        out.flush();
-                    }
-                    case Event.TextDone done when live -> out.println();
-                    default -> {
-                    }
+                case Event.TextDelta delta when live -> {
+                    out.print(delta.text());
+                    out.flush();
+                }
+                case Event.TextDone done when live -> out.println();
+                default -> {
+                }
                 }
             List<Reply> replies = stream.replies();
             if (!json && !live)
@@ -130,12 +138,14 @@ final class RunCommand implements Callable<Integer> {
     }
 
     private List<Path> write(List<Reply> replies) {
-        if (audioOut == null || replies.stream().allMatch(r -> r.audio() == null)) return List.of();
+        if (audioOut == null || replies.stream().allMatch(r -> r.audio() == null))
+            return List.of();
         boolean folder = replies.size() > 1 || Files.isDirectory(audioOut)
                 || !audioOut.getFileName().toString().contains(".");
         List<Path> files = new ArrayList<>();
         try {
-            if (folder) Files.createDirectories(audioOut);
+            if (folder)
+                Files.createDirectories(audioOut);
         } catch (IOException e) {
             throw new UncheckedIOException(audioOut + ": cannot be made a folder: " + e.getMessage(), e);
         }
@@ -150,7 +160,8 @@ final class RunCommand implements Callable<Integer> {
     private void tell(List<Reply> replies, List<Path> audio) {
         PrintWriter err = spec.commandLine().getErr();
         for (int i = 0; i < replies.size(); i++) {
-            if (replies.get(i).audio() == null) continue;
+            if (replies.get(i).audio() == null)
+                continue;
             String seconds = String.format("%.2f s of speech", replies.get(i).audio().seconds());
             err.println(audio.isEmpty() ? seconds + "; --audio-out writes it" : seconds + " in " + audio.get(i));
         }
@@ -168,7 +179,8 @@ final class RunCommand implements Callable<Integer> {
             text.add(reply.text());
             sequences.add(mapper.valueToTree(reply.sequence()));
             promptTokens.add(reply.promptTokens());
-            if (reply.codes() != null) codes.add(mapper.valueToTree(reply.codes()));
+            if (reply.codes() != null)
+                codes.add(mapper.valueToTree(reply.codes()));
         }
         ArrayNode paths = object.putArray("audio");
         audio.forEach(file -> paths.add(file.toString()));
@@ -195,7 +207,9 @@ final class RunCommand implements Callable<Integer> {
     /** The last of the times, or null. */
     private static void put(ObjectNode timings, String name, DoubleStream times) {
         double last = times.max().orElse(Double.NaN);
-        if (Double.isNaN(last)) timings.putNull(name);
-        else timings.put(name, last);
+        if (Double.isNaN(last))
+            timings.putNull(name);
+        else
+            timings.put(name, last);
     }
 }
