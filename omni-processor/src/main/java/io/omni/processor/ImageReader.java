@@ -22,6 +22,12 @@ final class ImageReader {
     private ImageReader() {}
 
     static RgbImage read(byte[] file, String name) {
+        try {
+            if (LossyWebp.is(file))
+                return LossyWebp.read(file, name).turned(ExifOrientation.of(file));
+        } catch (IOException e) {
+            throw new ProcessorException(name + ": no temporary file for it: " + e, e);
+        }
         try (ImageInputStream in = ImageIO.createImageInputStream(new ByteArrayInputStream(file))) {
             Iterator<javax.imageio.ImageReader> readers = ImageIO.getImageReaders(in);
             if (!readers.hasNext())
