@@ -32,14 +32,10 @@ class ImageReaderTest {
                 .containsExactly(expected.get("width").intValue(), expected.get("height").intValue());
         byte[] pixels = Base64.getDecoder().decode(expected.get("rgb").asText());
         int worst = 0;
-        int off = 0;
         for (int i = 0; i < pixels.length; i++) {
             int d = Math.abs((image.data()[i] & 0xff) - (pixels[i] & 0xff));
             worst = Math.max(worst, d);
-            if (d > 0)
-                off++;
         }
-        System.out.println(name + " worst " + worst + " off " + off + " of " + pixels.length);
         assertThat(worst).isZero();
     }
 
