@@ -3,9 +3,12 @@ package io.omni.processor;
 import static org.bytedeco.ffmpeg.global.avutil.AVMEDIA_TYPE_VIDEO;
 
 import java.io.IOException;
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.List;
 import org.bytedeco.ffmpeg.avutil.AVFrame;
 
 /**
@@ -13,36 +16,52 @@ import org.bytedeco.ffmpeg.avutil.AVFrame;
  * weights 9, 3, 3 and 1, then whole-number arithmetic. TwelveMonkeys does not interpolate, which shows.
  */
 final class LossyWebp {
+    private static final int FRAME_HEADER = 16; // bytes of place, size, duration and flags
+
     private LossyWebp() {}
 
-    /** Whether the file is one lossy picture, not an animation. */
-    static boolean is(byte[] file) {
-        if (file.length < 16 || !text(file, 0).equals("RIFF") || !text(file, 8).equals("WEBP"))
-            return false;
-        for (int at = 12; at >= 0 && at + 8 <= file.length; at += 8 + length(file, at) + (length(file, at) & 1)) {
-            if (text(file, at).equals("VP8 "))
-                return true;
-            if (text(file, at).equals("ANIM") || length(file, at) < 0)
-                return false;
+    /** The lossy picture of a file or, of an animation, the first frame; null if the file is not lossy WebP. */
+    static RgbImage read(byte[] file, String name) throws IOException {
+        List<WebpChunks.Chunk> chunks = WebpChunks.of(file);
+        for (WebpChunks.Chunk chunk : chunks) {
+            if (chunk.name().equals("VP8 "))
+                return decode(file, chunk, name);
+            if (!chunk.name().equals("ANMF") || chunk.length() < FRAME_HEADER)
+                continue;
+            int content = chunk.at() + FRAME_HEADER;
+            for (WebpChunks.Chunk inner : WebpChunks.between(file, content, chunk.at() + chunk.length())) {
+                if (inner.name().equals("VP8 "))
+                    return onCanvas(decode(file, inner, name), file, chunks.getFirst(), chunk, name);
+            }
+            return null;
         }
-        return false;
+        return null;
     }
 
-    private static String text(byte[] file, int at) {
-        return new String(file, at, 4, StandardCharsets.ISO_8859_1);
+    /** An animation's frame may be smaller than the canvas, whose size the extended header tells. */
+    private static RgbImage onCanvas(RgbImage frame, byte[] file, WebpChunks.Chunk header, WebpChunks.Chunk place,
+            String name) {
+        int width = WebpChunks.number(file, header.at() + 4, 3) + 1;
+        int height = WebpChunks.number(file, header.at() + 7, 3) + 1;
+        ImageReader.checkSize(width, height, name);
+        int left = 2 * WebpChunks.number(file, place.at(), 3);
+        int top = 2 * WebpChunks.number(file, place.at() + 3, 3);
+        return frame.placed(left, top, new RgbImage(new byte[3 * width * height], width, height));
     }
 
-    private static int length(byte[] file, int at) {
-        return file[at + 4] & 0xff | (file[at + 5] & 0xff) << 8 | (file[at + 6] & 0xff) << 16 | file[at + 7] << 24;
-    }
-
-    static RgbImage read(byte[] bytes, String name) throws IOException {
+    private static RgbImage decode(byte[] bytes, WebpChunks.Chunk chunk, String name) throws IOException {
+        ByteBuffer simple = ByteBuffer.allocate(20 + chunk.length() + (chunk.length() & 1))
+                .order(ByteOrder.LITTLE_ENDIAN);
+        simple.put("RIFF".getBytes(StandardCharsets.ISO_8859_1)).putInt(simple.capacity() - 8);
+        simple.put("WEBPVP8 ".getBytes(StandardCharsets.ISO_8859_1)).putInt(chunk.length());
+        simple.put(bytes, chunk.at(), chunk.length());
         Path file = Files.createTempFile("omni-image", ".webp");
         RgbImage[] image = {null};
         try {
-            Files.write(file, bytes);
+            Files.write(file, simple.array());
             try (MediaFile media = new MediaFile(file, name, AVMEDIA_TYPE_VIDEO)) {
                 media.decode(frame -> {
+                    ImageReader.checkSize(frame.width(), frame.height(), name);
                     image[0] = rgb(frame);
                     return false;
                 });

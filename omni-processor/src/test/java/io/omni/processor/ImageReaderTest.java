@@ -24,7 +24,8 @@ class ImageReaderTest {
             "exif6.jpg", "exif8.jpg", "exif6.png", "exif6.webp", "gray.jpg", "progressive.jpg", "sampling444.jpg",
             "sampling422.jpg", "palette.png", "la.png", "gray16.png", "bilevel.png", "p2.png", "rgba.png", "rgba.webp",
             "rgb16.png",
-            "la16.png", "cmyk.jpg", "lossy.webp"})
+            "la16.png", "cmyk.jpg", "lossy.webp", "icc_srgb.jpg", "icc_wide.jpg", "icc_wide.png", "icc_wide.webp",
+            "offset.gif", "odd_lossy.webp", "alpha_lossy.webp", "animated.webp", "lossy_animated.webp"})
     void equalsPil(String name) throws IOException {
         JsonNode expected = EXPECTED.get(name);
         RgbImage image = ImageReader.read(Files.readAllBytes(Reference.resource("images/" + name)), name);
@@ -51,6 +52,13 @@ class ImageReaderTest {
         BufferedImage bgr = new BufferedImage(1, 1, BufferedImage.TYPE_3BYTE_BGR);
         bgr.setRGB(0, 0, 0x010203);
         assertThat(ImageReader.rgb(bgr).data()).containsExactly(1, 2, 3);
+    }
+
+    @Test
+    void refusesTruncatedJpegs() throws IOException {
+        byte[] jpeg = Files.readAllBytes(Reference.MEDIA.resolve("scene.jpg"));
+        assertThatThrownBy(() -> ImageReader.read(Arrays.copyOf(jpeg, jpeg.length / 2), "cut.jpg"))
+                .isInstanceOf(ProcessorException.class).hasMessageContainingAll("cut.jpg", "Truncated");
     }
 
     @Test

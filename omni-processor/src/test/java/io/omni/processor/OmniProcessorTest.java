@@ -62,6 +62,20 @@ class OmniProcessorTest {
     }
 
     @Test
+    void severalThreadsMayProcess() {
+        Part[] parts = {media("scene.png"), media("clip.mp4"), media("count_16k.wav"), Part.text("What?")};
+        ModelInputs expected = process(DEFAULTS, parts);
+        List<ModelInputs> all = java.util.stream.IntStream.range(0, 8).parallel()
+                .mapToObj(_ -> process(DEFAULTS, parts))
+                .toList();
+        for (ModelInputs inputs : all) {
+            assertThat(inputs.inputIds()).isEqualTo(expected.inputIds());
+            assertThat(inputs.audios().getFirst().mel()).isEqualTo(expected.audios().getFirst().mel());
+            assertThat(inputs.videos().getFirst().pixelValues()).isEqualTo(expected.videos().getFirst().pixelValues());
+        }
+    }
+
+    @Test
     void samplesGivenInMemoryEqualTheirFile() {
         float[] samples = AudioReader.read(Reference.MEDIA.resolve("count_16k.wav"), "count", 16000);
         assertThat(process(DEFAULTS, Part.audio(samples, 16000)).audios().getFirst().mel())
