@@ -7,7 +7,9 @@ import java.awt.image.IndexColorModel;
 import java.awt.image.Raster;
 import java.io.ByteArrayInputStream;
 import java.io.IOException;
+import java.util.ArrayList;
 import java.util.Iterator;
+import java.util.List;
 import javax.imageio.ImageIO;
 import javax.imageio.stream.ImageInputStream;
 import org.w3c.dom.Node;
@@ -22,15 +24,29 @@ final class ImageReader {
     private ImageReader() {}
 
     static RgbImage read(byte[] file, String name) {
-        try (ImageInputStream in = ImageIO.createImageInputStream(new ByteArrayInputStream(file))) {
+        try {
+            RgbImage lossy = LossyWebp.read(file, name);
+            if (lossy != null)
+                return lossy.turned(ExifOrientation.of(file));
+        } catch (IOException e) {
+            throw new ProcessorException(name + ": no temporary file for it: " + e, e);
+        }
+        try (ImageInputStream in = ImageIO.createImageInputStream(new ByteArrayInputStream(PlainColours.of(file)))) {
             Iterator<javax.imageio.ImageReader> readers = ImageIO.getImageReaders(in);
             if (!readers.hasNext())
                 throw new ProcessorException(name + ": is no image of a known format");
             javax.imageio.ImageReader reader = readers.next();
             try {
                 reader.setInput(in);
-                checkSize(reader, name);
-                return decode(reader, file).turned(ExifOrientation.of(file));
+                checkSize(reader.getWidth(0), reader.getHeight(0), name);
+                List<String> warnings = new ArrayList<>();
+                reader.addIIOReadWarningListener((_, warning) -> warnings.add(warning));
+                RgbImage image = decode(reader, file);
+                for (String warning : warnings) { // ImageIO fills up what a cut JPEG lacks; PIL refuses
+                    if (warning.contains("Truncated"))
+                        throw new ProcessorException(name + ": " + warning);
+                }
+                return image.turned(ExifOrientation.of(file));
             } finally {
                 reader.dispose();
             }
@@ -41,8 +57,8 @@ final class ImageReader {
         }
     }
 
-    private static void checkSize(javax.imageio.ImageReader reader, String name) throws IOException {
-        long pixels = (long) reader.getWidth(0) * reader.getHeight(0);
+    static void checkSize(int width, int height, String name) {
+        long pixels = (long) width * height;
         if (pixels > MOST_PIXELS) {
             throw new ProcessorException(name + ": has " + pixels + " pixels, expected at most " + MOST_PIXELS);
         }
@@ -74,11 +90,11 @@ final class ImageReader {
         if (width == pixels.width() && height == pixels.height())
             return pixels;
         byte[] canvas = new byte[3 * width * height];
-        for (int y = 0; y < Math.min(pixels.height(), height - top); y++) {
-            int run = Math.min(pixels.width(), width - left);
-            System.arraycopy(pixels.data(), 3 * y * pixels.width(), canvas, 3 * ((y + top) * width + left), 3 * run);
+        if (frame.getColorModel() instanceof IndexColorModel palette) { // PIL's filling
+            int color = palette.getRGB(Math.max(palette.getTransparentPixel(), 0));
+            for (int i = 0; i < canvas.length; i += 3) set(canvas, i, color >> 16, color >> 8, color);
         }
-        return new RgbImage(canvas, width, height);
+        return pixels.placed(left, top, new RgbImage(canvas, width, height));
     }
 
     private static Node child(Node parent, String name) {

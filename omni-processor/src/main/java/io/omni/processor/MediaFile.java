@@ -21,9 +21,9 @@ final class MediaFile implements AutoCloseable {
         boolean accept(AVFrame frame);
     }
 
-    // Containers of sound and video. Playlists are left out: they may name other files.
+    // Containers of sound and video, and WebP. Playlists are left out: they may name other files.
     private static final String FORMATS = "wav,w64,flac,mp3,aac,ac3,eac3,ogg,aiff,caf,au,amr,asf,avi,flv,gif,"
-            + "matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,mpeg,mpegts,mpegvideo,ivf,wv,ape,tta,opus";
+            + "matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,mpeg,mpegts,mpegvideo,ivf,wv,ape,tta,opus,webp_pipe";
 
     static {
         av_log_set_level(AV_LOG_QUIET);

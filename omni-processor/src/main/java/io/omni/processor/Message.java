@@ -69,10 +69,8 @@ public record Message(String role, List<Part> content, String reasoningContent, 
         if (!toolCalls.isEmpty()) {
             List<Object> calls = new ArrayList<>();
             for (ToolCall call : toolCalls) {
-                Map<String, Object> function = new LinkedHashMap<>();
-                function.put("name", call.name());
-                function.put("arguments", call.arguments());
-                calls.add(Map.of("type", "function", "function", function));
+                calls.add(ordered("type", "function", "function",
+                        ordered("name", call.name(), "arguments", call.arguments())));
             }
             view.put("tool_calls", calls);
         }
@@ -83,12 +81,20 @@ public record Message(String role, List<Part> content, String reasoningContent, 
         List<Object> parts = new ArrayList<>();
         for (Part part : content) {
             parts.add(switch (part) {
-                case Part.Text text -> Map.of("type", "text", "text", text.text());
-                case Part.Image image -> Map.of("type", "image", "image", image.source().toString());
-                case Part.Audio audio -> Map.of("type", "audio", "audio", audio.source().toString());
-                case Part.Video video -> Map.of("type", "video", "video", video.source().toString());
+                case Part.Text text -> ordered("type", "text", "text", text.text());
+                case Part.Image image -> ordered("type", "image", "image", image.source().toString());
+                case Part.Audio audio -> ordered("type", "audio", "audio", audio.source().toString());
+                case Part.Video video -> ordered("type", "video", "video", video.source().toString());
             });
         }
         return parts;
+    }
+
+    /** A map that a template prints in this order. */
+    private static Map<String, Object> ordered(String key, Object value, String otherKey, Object otherValue) {
+        Map<String, Object> map = new LinkedHashMap<>();
+        map.put(key, value);
+        map.put(otherKey, otherValue);
+        return map;
     }
 }

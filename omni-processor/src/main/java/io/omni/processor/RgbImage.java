@@ -28,4 +28,13 @@ record RgbImage(byte[] data, int width, int height) {
         }
         return new RgbImage(out, w, h);
     }
+
+    /** This image on a canvas, cut where it sticks out; the canvas's pixels are written to. */
+    RgbImage placed(int left, int top, RgbImage canvas) {
+        int run = Math.min(width, canvas.width - left);
+        for (int y = 0; run > 0 && y < Math.min(height, canvas.height - top); y++) {
+            System.arraycopy(data, 3 * y * width, canvas.data, 3 * ((y + top) * canvas.width + left), 3 * run);
+        }
+        return canvas;
+    }
 }

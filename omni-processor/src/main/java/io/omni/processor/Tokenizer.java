@@ -24,9 +24,7 @@ public final class Tokenizer implements AutoCloseable {
         for (JsonNode token : definition.path("added_tokens")) {
             addedTokens.put(token.path("content").asText(), token.path("id").asInt());
         }
-        // Without this DJL asks its site how to download a library where the jar has none for the platform.
-        if (System.getProperty("ai.djl.offline") == null)
-            System.setProperty("ai.djl.offline", "true");
+        bundledLibraryOnly();
         byte[] json = definition.toString().getBytes(StandardCharsets.UTF_8);
         try {
             tokenizer = HuggingFaceTokenizer.newInstance(
@@ -35,6 +33,14 @@ public final class Tokenizer implements AutoCloseable {
         } catch (IOException | RuntimeException | LinkageError e) {
             throw new ProcessorException("tokenizer: " + e.getMessage(), e);
         }
+    }
+
+    /** DJL would else report to its makers and, on a machine with a GPU, download another build of the library. */
+    private static void bundledLibraryOnly() {
+        if (System.getProperty("ai.djl.offline") == null)
+            System.setProperty("ai.djl.offline", "true");
+        if (System.getProperty("OPT_OUT_TRACKING") == null)
+            System.setProperty("OPT_OUT_TRACKING", "true");
     }
 
     /**

@@ -65,7 +65,7 @@ final class VideoReader {
         if (count == 0)
             return java.util.stream.IntStream.range(0, total).toArray();
         double step = (double) total / count;
-        int[] indexes = new int[(int) Math.ceil(total / step)]; // one more than count where the division rounds so
+        int[] indexes = new int[(int) Math.ceil(total / step)]; // one more than count where division rounds up
         int n = 0;
         for (int i = 0; i < indexes.length; i++) {
             int index = (int) (float) (step * i);

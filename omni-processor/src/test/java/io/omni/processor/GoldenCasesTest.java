@@ -84,14 +84,10 @@ class GoldenCasesTest {
     private static void assertClose(String what, float[] actual, float[] expected, float tolerance) {
         assertThat(actual).hasSameSizeAs(expected);
         float worst = 0;
-        int off = 0;
         for (int i = 0; i < actual.length; i++) {
             float d = Math.abs(actual[i] - expected[i]);
-            if (d > tolerance)
-                off++;
             worst = Math.max(worst, d);
         }
-        System.out.println(what + ": worst " + worst + ", off " + off + " of " + actual.length);
         assertThat(worst).as(what).isLessThanOrEqualTo(tolerance);
     }
 }

@@ -1,0 +1,87 @@
+package io.omni.processor;
+
+import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
+
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.List;
+import java.util.Map;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+
+class ConversationsTest {
+    private static final Path MEDIA = Path.of("/media");
+
+    private static Message message(String json) {
+        return Conversations.read("[" + json + "]", MEDIA).getFirst().getFirst();
+    }
+
+    private static MediaSource source(String part) {
+        return switch (message("{\"role\": \"user\", \"content\": [" + part + "]}").content().getFirst()) {
+            case Part.Image image -> image.source();
+            case Part.Audio audio -> audio.source();
+            case Part.Video video -> video.source();
+            case Part.Text text -> throw new AssertionError(text);
+        };
+    }
+
+    @Test
+    void oneConversationOrMany() {
+        String one = "[{\"role\": \"user\", \"content\": \"hi\"}]";
+        assertThat(Conversations.read(one, MEDIA)).hasSize(1);
+        assertThat(Conversations.read("[" + one + "," + one + "]", MEDIA)).hasSize(2);
+        Message message = Conversations.read(one, MEDIA).getFirst().getFirst();
+        assertThat(message.role()).isEqualTo("user");
+        assertThat(message.content()).containsExactly(Part.text("hi"));
+    }
+
+    @Test
+    void mediaInAllTheirSpellings() {
+        MediaSource file = new MediaSource.File(Path.of("/media/a.bin"));
+        for (String kind : List.of("image", "audio", "video")) {
+            assertThat(source("{\"type\": \"" + kind + "\", \"" + kind + "\": \"a.bin\"}")).isEqualTo(file);
+            assertThat(source("{\"type\": \"" + kind + "\", \"path\": \"/media/a.bin\"}")).isEqualTo(file);
+            assertThat(source("{\"type\": \"" + kind + "_url\", \"" + kind + "_url\": {\"url\": \"a.bin\"}}"))
+                    .isEqualTo(file);
+            assertThat(source("{\"" + kind + "\": \"file:///media/a.bin\"}")).isEqualTo(file);
+        }
+        assertThat(source("{\"type\": \"image\", \"url\": \"https://host/a.png\"}"))
+                .isInstanceOf(MediaSource.Remote.class);
+        assertThat(source("{\"type\": \"image\", \"image\": \"data:image/png;base64,AQID\"}"))
+                .isInstanceOfSatisfying(MediaSource.Encoded.class,
+                        encoded -> assertThat(encoded.bytes()).containsExactly(1, 2, 3));
+    }
+
+    @Test
+    void theTemplateSeesTheJsonAsItIs() {
+        String json = "{\"role\": \"assistant\", \"content\": \"\", \"reasoning_content\": \"hm\", \"name\": \"x\","
+                + " \"tool_calls\": [{\"type\": \"function\", \"function\": {\"name\": \"f\", \"arguments\": {\"a\": [1, 2.5, null]}}}]}";
+        Message message = message(json);
+        assertThat(PythonValues.json(message.templateView(), null, false)).isEqualTo(json);
+        assertThat(message.reasoningContent()).isEqualTo("hm");
+        assertThat(message.toolCalls().getFirst().name()).isEqualTo("f");
+    }
+
+    @Test
+    void imageUrlsBecomeImagesForTheTemplateAsUpstream() {
+        Message message = message(
+                "{\"role\": \"user\", \"content\": [{\"type\": \"image_url\", \"image_url\": {\"url\": \"a.png\"}}]}");
+        assertThat(message.templateView()).containsEntry("content", List.of(Map.of("type", "image", "url", "a.png")));
+    }
+
+    @Test
+    void mistakesAreLocated(@TempDir Path dir) throws IOException {
+        Path file = Files.writeString(dir.resolve("talk.json"), "[\n  {\"role\": }\n]");
+        assertThatThrownBy(() -> Conversations.read(file, dir)).isInstanceOf(ProcessorException.class)
+                .hasMessageContainingAll("talk.json", "line 2");
+        assertThatThrownBy(() -> Conversations.read(dir.resolve("none.json"), dir)).hasMessageContaining("none.json");
+        assertThatThrownBy(() -> Conversations.read("{}", MEDIA)).hasMessageContaining("messages: found {}");
+        assertThatThrownBy(() -> message("{\"content\": \"x\"}")).hasMessageContaining("messages[0].role");
+        assertThatThrownBy(() -> message("{\"role\": \"user\", \"content\": [{\"type\": \"smell\"}]}"))
+                .hasMessageContaining("messages[0].content[0].type");
+        assertThatThrownBy(() -> message("{\"role\": \"user\", \"content\": [{\"type\": \"image\", \"image\": 5}]}"))
+                .hasMessageContaining("messages[0].content[0].image: found 5");
+    }
+}
