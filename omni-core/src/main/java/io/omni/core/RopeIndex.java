@@ -4,6 +4,7 @@ import io.omni.api.KvCache;
 import io.omni.processor.AudioFeatures;
 import io.omni.processor.VisualFeatures;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 
 /**
@@ -35,46 +36,48 @@ public record RopeIndex(float[][] positions, float delta) {
             List<Grid> videos, boolean useAudioInVideo) {
         Builder builder = new Builder(ids.length);
         float perSecond = (float) tokens.positionIdPerSeconds();
+        int imagesLeft = pairs(ids, tokens.visionStart(), tokens.image());
+        int videosLeft = pairs(ids, tokens.visionStart(), useAudioInVideo ? tokens.audioStart() : tokens.video());
+        int audiosLeft = (int) Arrays.stream(ids).filter(id -> id == tokens.audioStart()).count();
+        int media = imagesLeft + audiosLeft + (useAudioInVideo ? 0 : videosLeft);
         int image = 0;
         int video = 0;
         int audio = 0;
         int at = 0;
-        while (at < ids.length) {
-            int start = nextMedia(ids, at, tokens);
+        for (int i = 0; i < media; i++) {
+            int vision = imagesLeft + videosLeft > 0 ? find(ids, tokens.visionStart(), at) : ids.length;
+            int sound = audiosLeft > 0 ? find(ids, tokens.audioStart(), at) : ids.length;
+            int start = Math.min(vision, sound);
+            if (start == ids.length) break;
             builder.line(start - at);
-            if (start == ids.length)
-                break;
-            int first = start + 1 < ids.length ? ids[start + 1] : -1;
-            if (ids[start] == tokens.audioStart()) {
+            if (start == sound) {
                 int n = audioTokens[audio++];
                 builder.line(1);
                 builder.line(n);
                 builder.line(1);
                 at = start + n + 2;
-            } else if (first == tokens.image()) {
-                Grid grid = images.get(image++);
-                builder.line(1);
-                builder.grid(grid, merge, 1, perSecond);
-                builder.line(1);
-                at = start + grid.tokens(merge) + 2;
-            } else if (first == tokens.video()) {
-                Grid grid = videos.get(video++);
-                builder.line(1);
-                builder.grid(grid, merge, (float) grid.secondsPerGrid(), perSecond);
-                builder.line(1);
-                at = start + grid.tokens(merge) + 2;
-            } else if (useAudioInVideo && first == tokens.audioStart()) {
+                audiosLeft--;
+            } else if (vision + 1 == sound) {
                 Grid grid = videos.get(video++);
                 int n = audioTokens[audio++];
                 builder.line(2);
                 builder.merged(grid, merge, (float) grid.secondsPerGrid(), perSecond, n);
                 builder.line(2);
                 at = start + grid.tokens(merge) + n + 4;
+                videosLeft--;
+                audiosLeft--;
             } else {
+                boolean still = ids[start + 1] == tokens.image();
+                Grid grid = still ? images.get(image++) : videos.get(video++);
                 builder.line(1);
-                at = start + 1;
+                builder.grid(grid, merge, still ? 1 : (float) grid.secondsPerGrid(), perSecond);
+                builder.line(1);
+                at = start + grid.tokens(merge) + 2;
+                if (still) imagesLeft--;
+                else videosLeft--;
             }
         }
+        builder.line(ids.length - at);
         return builder.build();
     }
 
@@ -147,9 +150,17 @@ public record RopeIndex(float[][] positions, float delta) {
         return chunks;
     }
 
-    private static int nextMedia(int[] ids, int from, MediaTokens tokens) {
+    /** How often {@code first} is followed by {@code second}. */
+    private static int pairs(int[] ids, int first, int second) {
+        int n = 0;
+        for (int i = 0; i + 1 < ids.length; i++)
+            if (ids[i] == first && ids[i + 1] == second) n++;
+        return n;
+    }
+
+    private static int find(int[] ids, int token, int from) {
         int at = from;
-        while (at < ids.length && ids[at] != tokens.visionStart() && ids[at] != tokens.audioStart())
+        while (at < ids.length && ids[at] != token)
             at++;
         return at;
     }

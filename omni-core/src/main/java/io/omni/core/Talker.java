@@ -179,7 +179,10 @@ public final class Talker {
                 embed(backend.tensor(codec, codec.length)));
     }
 
-    /** Positions of the Talker's own prompt, in which only the media of the user's turns are left. */
+    /**
+     * Positions of the Talker's own prompt, in which only the media of the user's turns are left. As upstream, which does
+     * not tell the Talker that sound is merged into video, those are then positions of plain text.
+     */
     private RopeIndex rope(ModelInputs inputs, int[] tokens, boolean[] user, int[] talkerIds) {
         MediaTokens media = thinkerConfig.tokens();
         List<Integer> audioTokens = new ArrayList<>();
@@ -193,22 +196,19 @@ public final class Talker {
         for (int i = 0; i + 1 < tokens.length; i++) {
             if (tokens[i] == media.audioStart()) {
                 int n = thinkerConfig.audio().tokens(inputs.audios().get(audio++).frames());
-                if (user[i])
-                    audioTokens.add(n);
+                if (user[i]) audioTokens.add(n);
             } else if (tokens[i] == media.visionStart()) {
                 if (tokens[i + 1] == media.image()) {
                     RopeIndex.Grid grid = allImages.get(image++);
-                    if (user[i])
-                        images.add(grid);
+                    if (user[i]) images.add(grid);
                 } else if (tokens[i + 1] == media.video() || tokens[i + 1] == media.audioStart()) {
                     RopeIndex.Grid grid = allVideos.get(video++);
-                    if (user[i])
-                        videos.add(grid);
+                    if (user[i]) videos.add(grid);
                 }
             }
         }
-        return RopeIndex.of(talkerIds, thinkerConfig.tokens(), thinkerConfig.vision().spatialMergeSize(),
-                audioTokens.stream().mapToInt(Integer::intValue).toArray(), images, videos, inputs.useAudioInVideo());
+        return RopeIndex.of(talkerIds, media, thinkerConfig.vision().spatialMergeSize(),
+                audioTokens.stream().mapToInt(Integer::intValue).toArray(), images, videos, false);
     }
 
     /**
