@@ -25,9 +25,8 @@ final class ImageReader {
 
     static RgbImage read(byte[] file, String name) {
         try {
-            RgbImage lossy = LossyWebp.read(file, name);
-            if (lossy != null)
-                return lossy.turned(ExifOrientation.of(file));
+            if (WebpChunks.isWebp(file))
+                return WebpReader.read(file, name).turned(ExifOrientation.of(file));
         } catch (IOException e) {
             throw new ProcessorException(name + ": no temporary file for it: " + e, e);
         }
