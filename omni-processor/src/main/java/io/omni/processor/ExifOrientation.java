@@ -8,48 +8,47 @@ import java.nio.charset.StandardCharsets;
 /** Finds EXIF's orientation in JPEG, PNG and WebP files. */
 final class ExifOrientation {
     private static final int TAG = 0x0112;
-    private static final byte[] EXIF = "Exif\0\0".getBytes(StandardCharsets.ISO_8859_1);
+    private static final int APP1 = 0xe1;
 
     private ExifOrientation() {}
 
     /** 1 to 8; 1, which is upright, where the file does not say. */
     static int of(byte[] file) {
         try {
-            ByteBuffer exif = find(ByteBuffer.wrap(file));
+            ByteBuffer exif = find(file);
             return exif == null ? 1 : orientation(exif);
         } catch (BufferUnderflowException | IndexOutOfBoundsException | IllegalArgumentException e) {
             return 1; // broken EXIF data do not spoil the picture
         }
     }
 
-    private static ByteBuffer find(ByteBuffer file) {
-        if (text(file, 0, 4).equals("RIFF"))
-            return chunk(file.order(ByteOrder.LITTLE_ENDIAN), 12, "EXIF", 0, 4, 0);
-        if (text(file, 1, 3).equals("PNG"))
-            return chunk(file.order(ByteOrder.BIG_ENDIAN), 8, "eXIf", 4, 0, 4);
-        for (JpegSegments.Segment segment : JpegSegments.of(file.array())) {
-            if (segment.marker() == 0xe1 && segment.length() > EXIF.length
-                    && text(file, segment.at(), 4).equals("Exif")) {
-                return file.slice(segment.at() + EXIF.length, segment.length() - EXIF.length);
+    private static ByteBuffer find(byte[] file) {
+        for (WebpChunks.Chunk chunk : WebpChunks.of(file)) {
+            if (chunk.name().equals("EXIF"))
+                return content(file, chunk.at(), chunk.length());
+        }
+        for (JpegSegments.Segment segment : JpegSegments.of(file)) {
+            if (segment.marker() == APP1 && text(file, segment.at(), 4).equals("Exif")) {
+                return content(file, segment.at(), segment.length());
             }
+        }
+        return text(file, 1, 3).equals("PNG") ? findInPng(file) : null;
+    }
+
+    private static ByteBuffer findInPng(byte[] file) {
+        ByteBuffer chunks = ByteBuffer.wrap(file);
+        int length;
+        for (int at = 8; at + 12 <= file.length && (length = chunks.getInt(at)) >= 0; at += 12 + length) {
+            if (text(file, at + 4, 4).equals("eXIf"))
+                return content(file, at + 8, length);
         }
         return null;
     }
 
-    /** Walks chunks of 8 bytes of name and length, then data, then {@code tail} bytes; RIFF data have an even length. */
-    private static ByteBuffer chunk(ByteBuffer file, int at, String name, int nameAt, int lengthAt, int tail) {
-        while (at + 8 <= file.limit()) {
-            int length = file.getInt(at + lengthAt);
-            if (text(file, at + nameAt, 4).equals(name)) {
-                ByteBuffer data = file.slice(at + 8, length);
-                boolean prefixed = length > 6 && text(data, 0, 4).equals("Exif");
-                return prefixed ? data.slice(6, length - 6) : data;
-            }
-            if (length < 0)
-                return null;
-            at += 8 + length + tail + (tail == 0 ? length & 1 : 0);
-        }
-        return null;
+    /** The TIFF structure, behind the "Exif" that JPEG puts before it. */
+    private static ByteBuffer content(byte[] file, int at, int length) {
+        int prefix = text(file, at, 4).equals("Exif") ? 6 : 0;
+        return ByteBuffer.wrap(file).slice(at + prefix, length - prefix);
     }
 
     private static int orientation(ByteBuffer tiff) {
@@ -64,9 +63,7 @@ final class ExifOrientation {
         return 1;
     }
 
-    private static String text(ByteBuffer bytes, int at, int length) {
-        byte[] chars = new byte[length];
-        bytes.get(at, chars);
-        return new String(chars, StandardCharsets.ISO_8859_1);
+    private static String text(byte[] file, int at, int length) {
+        return new String(file, at, length, StandardCharsets.ISO_8859_1);
     }
 }

@@ -25,9 +25,8 @@ final class ImageReader {
 
     static RgbImage read(byte[] file, String name) {
         try {
-            RgbImage lossy = LossyWebp.read(file, name);
-            if (lossy != null)
-                return lossy.turned(ExifOrientation.of(file));
+            if (WebpChunks.isWebp(file))
+                return WebpReader.read(file, name).turned(ExifOrientation.of(file));
         } catch (IOException e) {
             throw new ProcessorException(name + ": no temporary file for it: " + e, e);
         }
@@ -111,39 +110,52 @@ final class ImageReader {
 
     /** The stored values of the pixels, whatever colour space they claim. */
     static RgbImage rgb(BufferedImage image) {
-        int width = image.getWidth();
-        int height = image.getHeight();
-        byte[] out = new byte[Math.toIntExact(3L * width * height)];
+        byte[] out = new byte[Math.toIntExact(3L * image.getWidth() * image.getHeight())];
         ColorModel model = image.getColorModel();
-        Raster raster = image.getRaster().createTranslatedChild(0, 0);
-        int bands = raster.getNumBands();
-        int type = raster.getTransferType();
-        boolean wide = type == DataBuffer.TYPE_USHORT && model.getComponentSize(0) == 16
-                && !(model instanceof IndexColorModel);
-        boolean plain = model.getComponentSize(0) == 8 && (bands <= 4) && !model.isAlphaPremultiplied();
-        int[] row = new int[width * Math.max(bands, 1)];
-        for (int y = 0, at = 0; y < height; y++) {
-            if (!(model instanceof IndexColorModel) && (wide || plain))
-                raster.getPixels(0, y, width, 1, row);
-            for (int x = 0; x < width; x++, at += 3) {
-                if (model instanceof IndexColorModel palette) {
-                    int color = palette.getRGB(raster.getSample(x, y, 0));
-                    set(out, at, color >> 16, color >> 8, color);
-                } else if (wide || plain) {
-                    int from = x * bands;
-                    int red = level(row[from], wide, bands);
-                    if (bands < 3) {
-                        set(out, at, red, red, red);
-                    } else {
-                        set(out, at, red, level(row[from + 1], wide, bands), level(row[from + 2], wide, bands));
-                    }
-                } else {
-                    int color = image.getRGB(x, y);
-                    set(out, at, color >> 16, color >> 8, color);
-                }
+        boolean wide = image.getRaster().getTransferType() == DataBuffer.TYPE_USHORT && model.getComponentSize(0) == 16;
+        if (model instanceof IndexColorModel palette) {
+            lookUp(image, palette, out);
+        } else if (wide || model.getComponentSize(0) == 8 && !model.isAlphaPremultiplied()) {
+            copy(image.getRaster(), wide, out);
+        } else {
+            convert(image, out);
+        }
+        return new RgbImage(out, image.getWidth(), image.getHeight());
+    }
+
+    private static void lookUp(BufferedImage image, IndexColorModel palette, byte[] out) {
+        int[] indexes = new int[image.getWidth()];
+        for (int y = 0, at = 0; y < image.getHeight(); y++) {
+            image.getRaster().getSamples(0, y, indexes.length, 1, 0, indexes);
+            for (int index : indexes) {
+                int color = palette.getRGB(index);
+                set(out, at, color >> 16, color >> 8, color);
+                at += 3;
             }
         }
-        return new RgbImage(out, width, height);
+    }
+
+    private static void copy(Raster raster, boolean wide, byte[] out) {
+        int bands = raster.getNumBands();
+        int green = bands < 3 ? 0 : 1; // grey stands for all three
+        int blue = bands < 3 ? 0 : 2;
+        int[] row = new int[raster.getWidth() * bands];
+        for (int y = 0, at = 0; y < raster.getHeight(); y++) {
+            raster.getPixels(0, y, raster.getWidth(), 1, row);
+            for (int i = 0; i < row.length; i += bands, at += 3) {
+                set(out, at, level(row[i], wide, bands), level(row[i + green], wide, bands),
+                        level(row[i + blue], wide, bands));
+            }
+        }
+    }
+
+    private static void convert(BufferedImage image, byte[] out) {
+        for (int y = 0, at = 0; y < image.getHeight(); y++) {
+            for (int x = 0; x < image.getWidth(); x++, at += 3) {
+                int color = image.getRGB(x, y);
+                set(out, at, color >> 16, color >> 8, color);
+            }
+        }
     }
 
     /** PIL keeps the high byte of 16-bit colours, but clips 16-bit greys. */

@@ -76,9 +76,10 @@ public final class OmniProcessor implements AutoCloseable {
     }
 
     /**
-     * Prepares each conversation as upstream does for it alone. (In a batch upstream also pads each sound with silence to
-     * the longest sound of all conversations before it takes the spectrogram, which changes the last frames of the
-     * shorter ones; here only the sounds of the same conversation do that.)
+     * Prepares each conversation as upstream does for it alone. In a batch upstream pads every sound with silence to the
+     * longest of all conversations before it takes the spectrogram. That gives a shorter one a frame more where its length
+     * is no multiple of the hop, and its last frame silence instead of a reflection. Here only sounds of the same
+     * conversation have that effect on each other.
      *
      * @return unpadded inputs, in order
      * @throws ProcessorException if a medium cannot be read or the template gives it no place

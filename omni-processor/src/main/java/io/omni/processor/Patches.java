@@ -5,6 +5,7 @@ import java.util.List;
 /** Cuts resized frames into normalised patches, in the order the vision encoder merges them. */
 final class Patches {
     private static final int CHANNELS = 3;
+    private static final int MOST_VALUES = Integer.MAX_VALUE - 8;
 
     private Patches() {}
 
@@ -21,7 +22,12 @@ final class Patches {
         int gridH = frames.getFirst().height() / p;
         int gridW = width / p;
         float[][] levels = levels(config);
-        float[] out = new float[Math.toIntExact((long) gridT * gridH * gridW * CHANNELS * t * p * p)];
+        long size = (long) gridT * gridH * gridW * CHANNELS * t * p * p;
+        if (size > MOST_VALUES) {
+            throw new ProcessorException(
+                    frames.size() + " frames of " + gridH * p + " x " + width + " are too much for one array");
+        }
+        float[] out = new float[(int) size];
         int at = 0;
         for (int g = 0; g < gridT; g++) {
             for (int block = 0; block < gridH / m * (gridW / m); block++) {

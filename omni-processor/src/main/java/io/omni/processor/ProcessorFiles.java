@@ -6,6 +6,7 @@ import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.LinkedHashMap;
+import java.util.List;
 import java.util.Map;
 
 /**
@@ -84,7 +85,8 @@ record ProcessorFiles(VisionConfig image, VisionConfig video, AudioConfig audio,
     /** The tokens that tokenizer_config.json names, such as {@code image_token}, at its top or as extra special tokens. */
     private static Map<String, Object> specialTokens(JsonNode tokenizer) {
         Map<String, Object> tokens = new LinkedHashMap<>();
-        for (JsonNode group : new JsonNode[]{tokenizer, tokenizer.path("extra_special_tokens")}) {
+        for (JsonNode group : List.of(tokenizer, tokenizer.path("extra_special_tokens"),
+                tokenizer.path("model_specific_special_tokens"))) {
             group.properties().forEach(entry -> {
                 JsonNode value = entry.getValue().isObject() ? entry.getValue().path("content") : entry.getValue();
                 if (entry.getKey().endsWith("_token") && value.isTextual())

@@ -9,11 +9,16 @@ final class Resampler {
     private static final double ATTENUATION = 125; // dB
     private static final double BETA = 0.1102 * (ATTENUATION - 8.7);
 
+    private static final int SLOWEST = 1000; // hertz
+    private static final int FASTEST = 1_000_000;
+
     private Resampler() {}
 
     static float[] resample(float[] in, int from, int to) {
-        if (from <= 0)
-            throw new ProcessorException("sampling rate: found " + from + ", expected a positive number");
+        if (from < SLOWEST || from > FASTEST) {
+            throw new ProcessorException(
+                    "audio: found a sampling rate of " + from + " Hz, expected " + SLOWEST + " to " + FASTEST);
+        }
         if (from == to)
             return in;
         int gcd = java.math.BigInteger.valueOf(from).gcd(java.math.BigInteger.valueOf(to)).intValue();

@@ -86,6 +86,15 @@ class AudioReaderTest {
     }
 
     @Test
+    void refusesImpossibleRates() {
+        for (int rate : new int[]{-1, 0, 999, 2_000_000}) {
+            assertThatThrownBy(() -> Resampler.resample(new float[10], rate, RATE))
+                    .isInstanceOf(ProcessorException.class)
+                    .hasMessageContaining(rate + " Hz");
+        }
+    }
+
+    @Test
     void saysWhatIsWrongWithAFile() {
         assertThatThrownBy(() -> AudioReader.read(Reference.MEDIA.resolve("scene.png"), "scene.png", RATE))
                 .isInstanceOf(ProcessorException.class).hasMessageContaining("scene.png");

@@ -3,10 +3,12 @@ package io.omni.processor;
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
+import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.node.MissingNode;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
+import org.junit.jupiter.params.provider.ValueSource;
 
 class VideoReaderTest {
     private static final VisionConfig CONFIG = ProcessorFiles.read(Reference.MODEL).video();
@@ -26,6 +28,24 @@ class VideoReaderTest {
         VisionConfig config = CONFIG.withFrames(4, 11);
         assertThat(VideoReader.sample(10_000, 25, 1, config)).hasSize(10);
         assertThat(VideoReader.sample(1, 25, 1, config)).containsExactly(0);
+    }
+
+    /** PyAV's to_ndarray(format="rgb24"), as sums of each frame's values. */
+    @ParameterizedTest
+    @ValueSource(strings = {"clip.mkv", "clip.webm"})
+    void framesEqualPyAv(String name) {
+        JsonNode expected = JsonFiles.read(Reference.resource("video/videos.json")).get(name);
+        double rate = expected.get("rate").doubleValue();
+        int total = expected.get("total").intValue();
+        VisionConfig asStored = new VisionConfig(16, 1, 1, 1, 1 << 20, new double[3], new double[]{1, 1, 1}, 1, 4, 768);
+        VisualFeatures video = VideoReader.read(Reference.resource("video/" + name), name, asStored, rate);
+        assertThat(new int[]{video.gridT(), video.gridH(), video.gridW()}).containsExactly(total, 3, 4);
+        int size = 3 * 48 * 64;
+        for (int frame = 0; frame < total; frame++) {
+            long sum = 0;
+            for (int i = 0; i < size; i++) sum += (long) video.pixelValues()[frame * size + i];
+            assertThat(sum).as("frame " + frame).isEqualTo(expected.get("sum").get(frame).longValue());
+        }
     }
 
     @ParameterizedTest

@@ -1,6 +1,6 @@
 package io.omni.processor;
 
-import static org.bytedeco.ffmpeg.global.avutil.AVMEDIA_TYPE_VIDEO;
+import static org.bytedeco.ffmpeg.global.avutil.*;
 
 import java.io.IOException;
 import java.nio.ByteBuffer;
@@ -12,30 +12,32 @@ import java.util.List;
 import org.bytedeco.ffmpeg.avutil.AVFrame;
 
 /**
- * Lossy WebP. FFmpeg decodes it, and the conversion to RGB is that of libwebp, which PIL uses: chroma interpolated with
- * weights 9, 3, 3 and 1, then whole-number arithmetic. TwelveMonkeys does not interpolate, which shows.
+ * WebP, of an animation the first frame. FFmpeg decodes; the conversion of lossy pictures to RGB is that of libwebp, which
+ * PIL uses: chroma interpolated with weights 9, 3, 3 and 1, then whole-number arithmetic.
  */
-final class LossyWebp {
+final class WebpReader {
     private static final int FRAME_HEADER = 16; // bytes of place, size, duration and flags
 
-    private LossyWebp() {}
+    private WebpReader() {}
 
-    /** The lossy picture of a file or, of an animation, the first frame; null if the file is not lossy WebP. */
     static RgbImage read(byte[] file, String name) throws IOException {
         List<WebpChunks.Chunk> chunks = WebpChunks.of(file);
         for (WebpChunks.Chunk chunk : chunks) {
-            if (chunk.name().equals("VP8 "))
+            if (isPicture(chunk))
                 return decode(file, chunk, name);
             if (!chunk.name().equals("ANMF") || chunk.length() < FRAME_HEADER)
                 continue;
             int content = chunk.at() + FRAME_HEADER;
             for (WebpChunks.Chunk inner : WebpChunks.between(file, content, chunk.at() + chunk.length())) {
-                if (inner.name().equals("VP8 "))
+                if (isPicture(inner))
                     return onCanvas(decode(file, inner, name), file, chunks.getFirst(), chunk, name);
             }
-            return null;
         }
-        return null;
+        throw new ProcessorException(name + ": holds no picture");
+    }
+
+    private static boolean isPicture(WebpChunks.Chunk chunk) {
+        return (chunk.name().equals("VP8 ") || chunk.name().equals("VP8L")) && chunk.length() >= 10;
     }
 
     /** An animation's frame may be smaller than the canvas, whose size the extended header tells. */
@@ -50,10 +52,11 @@ final class LossyWebp {
     }
 
     private static RgbImage decode(byte[] bytes, WebpChunks.Chunk chunk, String name) throws IOException {
+        checkSize(bytes, chunk, name);
         ByteBuffer simple = ByteBuffer.allocate(20 + chunk.length() + (chunk.length() & 1))
                 .order(ByteOrder.LITTLE_ENDIAN);
         simple.put("RIFF".getBytes(StandardCharsets.ISO_8859_1)).putInt(simple.capacity() - 8);
-        simple.put("WEBPVP8 ".getBytes(StandardCharsets.ISO_8859_1)).putInt(chunk.length());
+        simple.put(("WEBP" + chunk.name()).getBytes(StandardCharsets.ISO_8859_1)).putInt(chunk.length());
         simple.put(bytes, chunk.at(), chunk.length());
         Path file = Files.createTempFile("omni-image", ".webp");
         RgbImage[] image = {null};
@@ -61,8 +64,7 @@ final class LossyWebp {
             Files.write(file, simple.array());
             try (MediaFile media = new MediaFile(file, name, AVMEDIA_TYPE_VIDEO)) {
                 media.decode(frame -> {
-                    ImageReader.checkSize(frame.width(), frame.height(), name);
-                    image[0] = rgb(frame);
+                    image[0] = frame.format() == AV_PIX_FMT_ARGB ? stored(frame) : converted(frame);
                     return false;
                 });
             }
@@ -74,7 +76,27 @@ final class LossyWebp {
         return image[0];
     }
 
-    private static RgbImage rgb(AVFrame frame) {
+    private static void checkSize(byte[] file, WebpChunks.Chunk chunk, String name) {
+        boolean lossless = chunk.name().equals("VP8L");
+        int lossy = WebpChunks.number(file, chunk.at() + 6, 4); // 16 bits each, 14 of them size
+        int packed = WebpChunks.number(file, chunk.at() + 1, 4); // 14 bits each, less one
+        int width = lossless ? (packed & 0x3fff) + 1 : lossy & 0x3fff;
+        int height = lossless ? (packed >> 14 & 0x3fff) + 1 : lossy >> 16 & 0x3fff;
+        ImageReader.checkSize(width, height, name);
+    }
+
+    /** A lossless picture: alpha, red, green, blue. */
+    private static RgbImage stored(AVFrame frame) {
+        int width = frame.width();
+        int height = frame.height();
+        byte[] argb = plane(frame, 0, 4 * width, height);
+        byte[] out = new byte[3 * width * height];
+        for (int i = 0; i < width * height; i++) System.arraycopy(argb, 4 * i + 1, out, 3 * i, 3);
+        return new RgbImage(out, width, height);
+    }
+
+    /** A lossy picture: luma and two chroma planes of half the size. */
+    private static RgbImage converted(AVFrame frame) {
         int width = frame.width();
         int height = frame.height();
         byte[] luma = plane(frame, 0, width, height);
