@@ -10,6 +10,7 @@ import io.omni.api.Rope;
 import io.omni.api.Shapes;
 import io.omni.api.Tensor;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 
 /** Rotary embedding and attention on the CPU. */
@@ -81,16 +82,37 @@ final class CpuAttentionOps implements AttentionOps {
         CpuTensor y = backend.make(shape);
         long head = 4L * attention.headDim();
         long row = head * attention.kvHeads();
-        Flash flash = new Flash(backend, attention, queries, y.address());
-        for (int i = 0; i < packed.sequences(); i++) {
-            int length = packed.length(i);
-            int blocks = CpuTensorOps.parts(length, Flash.BLOCK);
-            long skip = row * packed.offsets()[i];
-            flash.sequence(packed.offsets()[i], length,
-                    new Flash.Keys(Product.addresses(keys + skip, row * Flash.BLOCK, blocks),
-                            Product.addresses(values + skip, row * Flash.BLOCK, blocks), head, row, length, 0));
+        int sequences = packed.sequences();
+        int[] first = new int[sequences + 1];
+        for (int i = 0; i < sequences; i++)
+            first[i + 1] = first[i] + CpuTensorOps.parts(packed.length(i), Flash.BLOCK);
+        long bytes = row * Flash.BLOCK * first[sequences];
+        long transposed = backend.memory.take(bytes);
+        try {
+            Flash flash = new Flash(backend, attention, queries, y.address());
+            for (int i = 0; i < sequences; i++) {
+                int blocks = first[i + 1] - first[i];
+                flash.sequence(packed.offsets()[i], packed.length(i),
+                        new Flash.Keys(
+                                Product.addresses(transposed + row * Flash.BLOCK * first[i], row * Flash.BLOCK, blocks),
+                                Product.addresses(values + row * packed.offsets()[i], row * Flash.BLOCK, blocks), head,
+                                row, packed.length(i), 0));
+            }
+            backend.workers.run(first[sequences], block -> {
+                int i = Arrays.binarySearch(first, block);
+                i = i < 0 ? -i - 2 : i;
+                // an empty sequence starts where the next one does
+                while (first[i + 1] == block)
+                    i++;
+                int from = (block - first[i]) * Flash.BLOCK;
+                Flash.transpose(keys + row * (packed.offsets()[i] + from),
+                        Math.min(Flash.BLOCK, packed.length(i) - from), attention.kvHeads(), attention.headDim(),
+                        transposed + row * Flash.BLOCK * block, 0);
+            });
+            flash.run();
+        } finally {
+            backend.memory.give(transposed, bytes);
         }
-        flash.run();
         return y;
     }
 

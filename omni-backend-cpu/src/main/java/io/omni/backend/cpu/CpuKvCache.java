@@ -5,8 +5,8 @@ import io.omni.api.KvCache;
 import java.util.Arrays;
 
 /**
- * Keys and values in blocks of {@link Flash#BLOCK} tokens: [kvHeads, BLOCK, headDim] keys, then as many values, so that
- * one head's block is contiguous. Blocks that the window has passed are given back.
+ * Keys and values in blocks of {@link Flash#BLOCK} tokens: [kvHeads, headDim, BLOCK] keys, then [kvHeads, BLOCK,
+ * headDim] values, so that products with both read whole vectors. Blocks that the window has passed are given back.
  */
 final class CpuKvCache implements KvCache {
     private final CpuBackend backend;
@@ -66,16 +66,20 @@ final class CpuKvCache implements KvCache {
             return;
         // no query to come stands before the first new token
         drop(layer, lengths[layer]);
-        long head = 4L * spec.headDim();
-        long values = blockBytes / 2;
-        for (int i = 0; i < n; i++) {
-            int position = lengths[layer] + i;
-            long to = blocks[layer][position / Flash.BLOCK] + head * (position % Flash.BLOCK);
-            for (int h = 0; h < spec.kvHeads(); h++) {
-                long from = head * ((long) i * spec.kvHeads() + h);
-                Lanes.copy(k + from, to + head * Flash.BLOCK * h, head);
-                Lanes.copy(v + from, to + values + head * Flash.BLOCK * h, head);
-            }
+        int heads = spec.kvHeads();
+        int dim = spec.headDim();
+        long head = 4L * dim;
+        for (int done = 0; done < n;) {
+            int position = lengths[layer] + done;
+            int first = position % Flash.BLOCK;
+            int count = Math.min(n - done, Flash.BLOCK - first);
+            long block = blocks[layer][position / Flash.BLOCK];
+            Flash.transpose(k + head * heads * done, count, heads, dim, block, first);
+            for (int h = 0; h < heads; h++)
+                for (int i = 0; i < count; i++)
+                    Lanes.copy(v + head * ((long) (done + i) * heads + h),
+                            block + blockBytes / 2 + head * ((long) h * Flash.BLOCK + first + i), head);
+            done += count;
         }
         lengths[layer] += n;
     }

@@ -1,10 +1,13 @@
 package io.omni.backend.cpu;
 
 import io.omni.api.Attention;
+import java.lang.foreign.MemorySegment;
+import java.nio.ByteOrder;
 import java.util.ArrayList;
 import java.util.List;
 import jdk.incubator.vector.FloatVector;
 import jdk.incubator.vector.VectorMask;
+import jdk.incubator.vector.VectorSpecies;
 
 /**
  * softmax(q · kᵀ) · v without the matrix of scores (Dao et al., FlashAttention): keys go by in blocks, each query keeps
@@ -18,18 +21,24 @@ final class Flash {
     static final int BLOCK = 64;
     private static final int CHUNK = 16 * BLOCK;
     private static final int TILE_ROWS = 64;
+    private static final int VECTOR = Lanes.BYTES;
+
+    // kernels call the Vector API itself: the compiler inlines it at any size of the method, but not functions of ours
+    private static final VectorSpecies<Float> F = Lanes.F;
+    private static final MemorySegment ALL = Memory.ALL;
+    private static final ByteOrder ORDER = ByteOrder.LITTLE_ENDIAN;
 
     /**
      * One sequence's keys and values.
      *
      * @param k
-     *            the address of each block's keys
+     *            the address of each block's keys, transposed: [kvHeads, headDim, BLOCK]
      * @param v
      *            the address of each block's values
      * @param headStride
-     *            bytes from one head to the next
+     *            bytes from one head's values to the next
      * @param stride
-     *            bytes from one token to the next
+     *            bytes from one token's values to the next
      * @param length
      *            number of tokens
      * @param dropped
@@ -60,6 +69,17 @@ final class Flash {
     Flash to(long result) {
         y = result;
         return this;
+    }
+
+    /** Writes {@code n} tokens' keys of all heads into a block, from its token {@code first} on. */
+    static void transpose(long k, int n, int heads, int dim, long block, int first) {
+        for (int h = 0; h < heads; h++)
+            for (int d = 0; d < dim; d++) {
+                long from = k + 4L * ((long) h * dim + d);
+                long to = block + 4L * (BLOCK * ((long) h * dim + d) + first);
+                for (int i = 0; i < n; i++)
+                    Lanes.putInt(to + 4L * i, Lanes.getInt(from + 4L * heads * dim * i));
+            }
     }
 
     /** Adds the {@code n} last queries of a sequence, from row {@code row} of q on. */
@@ -179,21 +199,17 @@ final class Flash {
         long scaled = backend.memory.take(bytes);
         long scores = scaled + 4L * rows * dim;
         try {
-            long[] queries = Product.addresses(scaled, 4L * dim, rows);
             for (int r = 0; r < rows; r++)
-                Rows.scale(attention.scale(), query(tile, r, q), queries[r], dim);
+                Rows.scale(attention.scale(), query(tile, r, q), scaled + 4L * dim * r, dim);
             int[] from = new int[rows];
             int[] to = new int[rows];
             float[] fade = new float[rows];
             Keys keys = tile.keys;
             for (int block = lo / BLOCK; block * BLOCK < hi; block++) {
                 int base = block * BLOCK;
-                int a = Math.max(lo - base, 0);
-                int e = Math.min(hi - base, BLOCK);
-                long k = keys.k[block] + keys.headStride * tile.kvHead;
+                long k = keys.k[block] + 4L * BLOCK * dim * tile.kvHead;
                 long v = keys.v[block] + keys.headStride * tile.kvHead;
-                Product.floats(queries, 0, rows, k + keys.stride * a, keys.stride, dim, e - a, scores + 4L * a,
-                        4L * BLOCK, false);
+                score(rows, scaled, k, scores);
                 for (int r = 0; r < rows; r++) {
                     from[r] = Math.max(start(tile, r) - base, 0);
                     to[r] = Math.min(end(tile, r) - base, BLOCK);
@@ -247,6 +263,21 @@ final class Flash {
         return base + 4L * dim * (token * attention.heads() + tile.kvHead * group + r % group);
     }
 
+    /** scores[r, key] = Σ q[r, d] · k[d, key] for all keys of a block. */
+    private void score(int rows, long queries, long k, long scores) {
+        long query = 4L * dim;
+        long row = 4L * BLOCK;
+        Rows.fill(0, scores, rows * BLOCK);
+        for (int c = 0; c < BLOCK; c += 4 * Lanes.LANES) {
+            int r = 0;
+            for (; r + 4 <= rows; r += 4)
+                combine4(queries + query * r, query, 0, dim, 1, 1, 1, 1, k + 4L * c, row, scores + row * r + 4L * c,
+                        row);
+            for (; r < rows; r++)
+                combine1(queries + query * r, 0, dim, 1, k + 4L * c, row, scores + row * r + 4L * c);
+        }
+    }
+
     /** weighted[r] = weighted[r] · fade[r] + Σ p[r, j] · v[j], over the keys that row r sees, in their order. */
     private void weigh(int rows, int[] from, int[] to, float[] fade, long p, long v, long stride, long weighted) {
         long row = 4L * dim;
@@ -263,109 +294,140 @@ final class Flash {
             int d = 0;
             for (; d + 4 * Lanes.LANES <= dim; d += 4 * Lanes.LANES)
                 if (four)
-                weigh4(weights, from[r], to[r], fade[r], fade[r + 1], fade[r + 2], fade[r + 3], v + 4L * d, stride,
-                        at + 4L * d, row);
+                combine4(weights, 4L * BLOCK, from[r], to[r], fade[r], fade[r + 1], fade[r + 2], fade[r + 3],
+                        v + 4L * d, stride, at + 4L * d, row);
                 else
-                weigh1(weights, from[r], to[r], fade[r], v + 4L * d, stride, at + 4L * d);
+                combine1(weights, from[r], to[r], fade[r], v + 4L * d, stride, at + 4L * d);
             for (; d < dim; d += Lanes.LANES)
-                for (int i = 0; i < (four ? 4 : 1); i++)
-                    weighRest(weights + 4L * BLOCK * i, from[r], to[r], fade[r + i], v + 4L * d, stride,
-                            at + row * i + 4L * d, dim - d);
+                if (four)
+                combine4Rest(weights, 4L * BLOCK, from[r], to[r], fade[r], fade[r + 1], fade[r + 2], fade[r + 3],
+                        v + 4L * d, stride, at + 4L * d, row, dim - d);
+                else
+                combine1Rest(weights, from[r], to[r], fade[r], v + 4L * d, stride, at + 4L * d, dim - d);
             r += four ? 4 : 1;
         }
     }
 
-    private static void weigh4(long p, int from, int to, float f0, float f1, float f2, float f3, long v, long stride,
-            long y, long row) {
+    // y = y · fade + Σ p[j] · v[j], for one or four rows, four vectors or the lanes left
+
+    private static void combine4(long p, long pRow, int from, int to, float f0, float f1, float f2, float f3, long v,
+            long stride, long y, long row) {
         long y1 = y + row;
-        long y2 = y + 2 * row;
-        long y3 = y + 3 * row;
-        FloatVector a00 = Lanes.load(y).mul(f0);
-        FloatVector a01 = Lanes.load(y + Lanes.BYTES).mul(f0);
-        FloatVector a02 = Lanes.load(y + 2 * Lanes.BYTES).mul(f0);
-        FloatVector a03 = Lanes.load(y + 3 * Lanes.BYTES).mul(f0);
-        FloatVector a10 = Lanes.load(y1).mul(f1);
-        FloatVector a11 = Lanes.load(y1 + Lanes.BYTES).mul(f1);
-        FloatVector a12 = Lanes.load(y1 + 2 * Lanes.BYTES).mul(f1);
-        FloatVector a13 = Lanes.load(y1 + 3 * Lanes.BYTES).mul(f1);
-        FloatVector a20 = Lanes.load(y2).mul(f2);
-        FloatVector a21 = Lanes.load(y2 + Lanes.BYTES).mul(f2);
-        FloatVector a22 = Lanes.load(y2 + 2 * Lanes.BYTES).mul(f2);
-        FloatVector a23 = Lanes.load(y2 + 3 * Lanes.BYTES).mul(f2);
-        FloatVector a30 = Lanes.load(y3).mul(f3);
-        FloatVector a31 = Lanes.load(y3 + Lanes.BYTES).mul(f3);
-        FloatVector a32 = Lanes.load(y3 + 2 * Lanes.BYTES).mul(f3);
-        FloatVector a33 = Lanes.load(y3 + 3 * Lanes.BYTES).mul(f3);
+        long y2 = y1 + row;
+        long y3 = y2 + row;
+        long p1 = p + pRow;
+        long p2 = p1 + pRow;
+        long p3 = p2 + pRow;
+        FloatVector a00 = FloatVector.fromMemorySegment(F, ALL, y, ORDER).mul(f0);
+        FloatVector a01 = FloatVector.fromMemorySegment(F, ALL, y + VECTOR, ORDER).mul(f0);
+        FloatVector a02 = FloatVector.fromMemorySegment(F, ALL, y + 2 * VECTOR, ORDER).mul(f0);
+        FloatVector a03 = FloatVector.fromMemorySegment(F, ALL, y + 3 * VECTOR, ORDER).mul(f0);
+        FloatVector a10 = FloatVector.fromMemorySegment(F, ALL, y1, ORDER).mul(f1);
+        FloatVector a11 = FloatVector.fromMemorySegment(F, ALL, y1 + VECTOR, ORDER).mul(f1);
+        FloatVector a12 = FloatVector.fromMemorySegment(F, ALL, y1 + 2 * VECTOR, ORDER).mul(f1);
+        FloatVector a13 = FloatVector.fromMemorySegment(F, ALL, y1 + 3 * VECTOR, ORDER).mul(f1);
+        FloatVector a20 = FloatVector.fromMemorySegment(F, ALL, y2, ORDER).mul(f2);
+        FloatVector a21 = FloatVector.fromMemorySegment(F, ALL, y2 + VECTOR, ORDER).mul(f2);
+        FloatVector a22 = FloatVector.fromMemorySegment(F, ALL, y2 + 2 * VECTOR, ORDER).mul(f2);
+        FloatVector a23 = FloatVector.fromMemorySegment(F, ALL, y2 + 3 * VECTOR, ORDER).mul(f2);
+        FloatVector a30 = FloatVector.fromMemorySegment(F, ALL, y3, ORDER).mul(f3);
+        FloatVector a31 = FloatVector.fromMemorySegment(F, ALL, y3 + VECTOR, ORDER).mul(f3);
+        FloatVector a32 = FloatVector.fromMemorySegment(F, ALL, y3 + 2 * VECTOR, ORDER).mul(f3);
+        FloatVector a33 = FloatVector.fromMemorySegment(F, ALL, y3 + 3 * VECTOR, ORDER).mul(f3);
         for (int j = from; j < to; j++) {
             long at = v + j * stride;
-            long weight = p + 4L * j;
-            FloatVector v0 = Lanes.load(at);
-            FloatVector v1 = Lanes.load(at + Lanes.BYTES);
-            FloatVector v2 = Lanes.load(at + 2 * Lanes.BYTES);
-            FloatVector v3 = Lanes.load(at + 3 * Lanes.BYTES);
-            FloatVector w = Lanes.broadcast(Lanes.get(weight));
+            FloatVector v0 = FloatVector.fromMemorySegment(F, ALL, at, ORDER);
+            FloatVector v1 = FloatVector.fromMemorySegment(F, ALL, at + VECTOR, ORDER);
+            FloatVector v2 = FloatVector.fromMemorySegment(F, ALL, at + 2 * VECTOR, ORDER);
+            FloatVector v3 = FloatVector.fromMemorySegment(F, ALL, at + 3 * VECTOR, ORDER);
+            FloatVector w = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, p + 4L * j));
             a00 = v0.fma(w, a00);
             a01 = v1.fma(w, a01);
             a02 = v2.fma(w, a02);
             a03 = v3.fma(w, a03);
-            w = Lanes.broadcast(Lanes.get(weight + 4L * BLOCK));
+            w = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, p1 + 4L * j));
             a10 = v0.fma(w, a10);
             a11 = v1.fma(w, a11);
             a12 = v2.fma(w, a12);
             a13 = v3.fma(w, a13);
-            w = Lanes.broadcast(Lanes.get(weight + 2 * 4L * BLOCK));
+            w = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, p2 + 4L * j));
             a20 = v0.fma(w, a20);
             a21 = v1.fma(w, a21);
             a22 = v2.fma(w, a22);
             a23 = v3.fma(w, a23);
-            w = Lanes.broadcast(Lanes.get(weight + 3 * 4L * BLOCK));
+            w = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, p3 + 4L * j));
             a30 = v0.fma(w, a30);
             a31 = v1.fma(w, a31);
             a32 = v2.fma(w, a32);
             a33 = v3.fma(w, a33);
         }
-        Lanes.store(a00, y);
-        Lanes.store(a01, y + Lanes.BYTES);
-        Lanes.store(a02, y + 2 * Lanes.BYTES);
-        Lanes.store(a03, y + 3 * Lanes.BYTES);
-        Lanes.store(a10, y1);
-        Lanes.store(a11, y1 + Lanes.BYTES);
-        Lanes.store(a12, y1 + 2 * Lanes.BYTES);
-        Lanes.store(a13, y1 + 3 * Lanes.BYTES);
-        Lanes.store(a20, y2);
-        Lanes.store(a21, y2 + Lanes.BYTES);
-        Lanes.store(a22, y2 + 2 * Lanes.BYTES);
-        Lanes.store(a23, y2 + 3 * Lanes.BYTES);
-        Lanes.store(a30, y3);
-        Lanes.store(a31, y3 + Lanes.BYTES);
-        Lanes.store(a32, y3 + 2 * Lanes.BYTES);
-        Lanes.store(a33, y3 + 3 * Lanes.BYTES);
+        a00.intoMemorySegment(ALL, y, ORDER);
+        a01.intoMemorySegment(ALL, y + VECTOR, ORDER);
+        a02.intoMemorySegment(ALL, y + 2 * VECTOR, ORDER);
+        a03.intoMemorySegment(ALL, y + 3 * VECTOR, ORDER);
+        a10.intoMemorySegment(ALL, y1, ORDER);
+        a11.intoMemorySegment(ALL, y1 + VECTOR, ORDER);
+        a12.intoMemorySegment(ALL, y1 + 2 * VECTOR, ORDER);
+        a13.intoMemorySegment(ALL, y1 + 3 * VECTOR, ORDER);
+        a20.intoMemorySegment(ALL, y2, ORDER);
+        a21.intoMemorySegment(ALL, y2 + VECTOR, ORDER);
+        a22.intoMemorySegment(ALL, y2 + 2 * VECTOR, ORDER);
+        a23.intoMemorySegment(ALL, y2 + 3 * VECTOR, ORDER);
+        a30.intoMemorySegment(ALL, y3, ORDER);
+        a31.intoMemorySegment(ALL, y3 + VECTOR, ORDER);
+        a32.intoMemorySegment(ALL, y3 + 2 * VECTOR, ORDER);
+        a33.intoMemorySegment(ALL, y3 + 3 * VECTOR, ORDER);
     }
 
-    private static void weigh1(long p, int from, int to, float fade, long v, long stride, long y) {
-        FloatVector a0 = Lanes.load(y).mul(fade);
-        FloatVector a1 = Lanes.load(y + Lanes.BYTES).mul(fade);
-        FloatVector a2 = Lanes.load(y + 2 * Lanes.BYTES).mul(fade);
-        FloatVector a3 = Lanes.load(y + 3 * Lanes.BYTES).mul(fade);
+    private static void combine1(long p, int from, int to, float fade, long v, long stride, long y) {
+        FloatVector a0 = FloatVector.fromMemorySegment(F, ALL, y, ORDER).mul(fade);
+        FloatVector a1 = FloatVector.fromMemorySegment(F, ALL, y + VECTOR, ORDER).mul(fade);
+        FloatVector a2 = FloatVector.fromMemorySegment(F, ALL, y + 2 * VECTOR, ORDER).mul(fade);
+        FloatVector a3 = FloatVector.fromMemorySegment(F, ALL, y + 3 * VECTOR, ORDER).mul(fade);
         for (int j = from; j < to; j++) {
             long at = v + j * stride;
-            FloatVector w = Lanes.broadcast(Lanes.get(p + 4L * j));
-            a0 = Lanes.load(at).fma(w, a0);
-            a1 = Lanes.load(at + Lanes.BYTES).fma(w, a1);
-            a2 = Lanes.load(at + 2 * Lanes.BYTES).fma(w, a2);
-            a3 = Lanes.load(at + 3 * Lanes.BYTES).fma(w, a3);
+            FloatVector w = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, p + 4L * j));
+            a0 = FloatVector.fromMemorySegment(F, ALL, at, ORDER).fma(w, a0);
+            a1 = FloatVector.fromMemorySegment(F, ALL, at + VECTOR, ORDER).fma(w, a1);
+            a2 = FloatVector.fromMemorySegment(F, ALL, at + 2 * VECTOR, ORDER).fma(w, a2);
+            a3 = FloatVector.fromMemorySegment(F, ALL, at + 3 * VECTOR, ORDER).fma(w, a3);
         }
-        Lanes.store(a0, y);
-        Lanes.store(a1, y + Lanes.BYTES);
-        Lanes.store(a2, y + 2 * Lanes.BYTES);
-        Lanes.store(a3, y + 3 * Lanes.BYTES);
+        a0.intoMemorySegment(ALL, y, ORDER);
+        a1.intoMemorySegment(ALL, y + VECTOR, ORDER);
+        a2.intoMemorySegment(ALL, y + 2 * VECTOR, ORDER);
+        a3.intoMemorySegment(ALL, y + 3 * VECTOR, ORDER);
     }
 
-    private static void weighRest(long p, int from, int to, float fade, long v, long stride, long y, int n) {
+    private static void combine4Rest(long p, long pRow, int from, int to, float f0, float f1, float f2, float f3,
+            long v,
+            long stride, long y, long row, int n) {
         VectorMask<Float> mask = Lanes.first(n);
-        FloatVector a = Lanes.load(y, mask).mul(fade);
+        long p1 = p + pRow;
+        long p2 = p1 + pRow;
+        long p3 = p2 + pRow;
+        FloatVector a0 = FloatVector.fromMemorySegment(F, ALL, y, ORDER, mask).mul(f0);
+        FloatVector a1 = FloatVector.fromMemorySegment(F, ALL, y + row, ORDER, mask).mul(f1);
+        FloatVector a2 = FloatVector.fromMemorySegment(F, ALL, y + 2 * row, ORDER, mask).mul(f2);
+        FloatVector a3 = FloatVector.fromMemorySegment(F, ALL, y + 3 * row, ORDER, mask).mul(f3);
+        for (int j = from; j < to; j++) {
+            FloatVector u = FloatVector.fromMemorySegment(F, ALL, v + j * stride, ORDER, mask);
+            a0 = u.fma(FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, p + 4L * j)), a0);
+            a1 = u.fma(FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, p1 + 4L * j)), a1);
+            a2 = u.fma(FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, p2 + 4L * j)), a2);
+            a3 = u.fma(FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, p3 + 4L * j)), a3);
+        }
+        a0.intoMemorySegment(ALL, y, ORDER, mask);
+        a1.intoMemorySegment(ALL, y + row, ORDER, mask);
+        a2.intoMemorySegment(ALL, y + 2 * row, ORDER, mask);
+        a3.intoMemorySegment(ALL, y + 3 * row, ORDER, mask);
+    }
+
+    private static void combine1Rest(long p, int from, int to, float fade, long v, long stride, long y, int n) {
+        VectorMask<Float> mask = Lanes.first(n);
+        FloatVector a = FloatVector.fromMemorySegment(F, ALL, y, ORDER, mask).mul(fade);
         for (int j = from; j < to; j++)
-            a = Lanes.load(v + j * stride, mask).fma(Lanes.broadcast(Lanes.get(p + 4L * j)), a);
-        Lanes.store(a, y, mask);
+            a = FloatVector.fromMemorySegment(F, ALL, v + j * stride, ORDER, mask)
+                    .fma(FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, p + 4L * j)), a);
+        a.intoMemorySegment(ALL, y, ORDER, mask);
     }
 }

@@ -31,15 +31,27 @@ final class Lanes {
 
     private static final MemorySegment ALL = Memory.ALL;
     private static final ByteOrder ORDER = ByteOrder.LITTLE_ENDIAN;
-    private static final VectorShuffle<Float> ROTATE_8 = rotate(8);
-    private static final VectorShuffle<Float> ROTATE_4 = rotate(4);
-    private static final VectorShuffle<Float> ROTATE_2 = rotate(2);
-    private static final VectorShuffle<Float> ROTATE_1 = rotate(1);
+    // lane l and lane l ^ h change places; the lanes of l with bit h
+    private static final VectorShuffle<Float> SWAP_8 = swap(8);
+    private static final VectorShuffle<Float> SWAP_4 = swap(4);
+    private static final VectorShuffle<Float> SWAP_2 = swap(2);
+    private static final VectorShuffle<Float> SWAP_1 = swap(1);
+    private static final VectorMask<Float> WITH_8 = with(8);
+    private static final VectorMask<Float> WITH_4 = with(4);
+    private static final VectorMask<Float> WITH_2 = with(2);
+    private static final VectorMask<Float> WITH_1 = with(1);
 
     private Lanes() {}
 
-    private static VectorShuffle<Float> rotate(int by) {
-        return VectorShuffle.fromOp(F, i -> (i + by) % LANES);
+    private static VectorShuffle<Float> swap(int h) {
+        return VectorShuffle.fromOp(F, i -> (i ^ h) % LANES);
+    }
+
+    private static VectorMask<Float> with(int h) {
+        boolean[] bits = new boolean[LANES];
+        for (int i = 0; i < LANES; i++)
+            bits[i] = (i & h) != 0;
+        return VectorMask.fromArray(F, bits, 0);
     }
 
     static float get(long address) {
@@ -130,29 +142,51 @@ final class Lanes {
     /** The sum of all lanes: halves first, then quarters and so on. */
     static float sum(FloatVector v) {
         if (LANES >= 16)
-            v = v.add(v.rearrange(ROTATE_8));
+            v = v.add(v.rearrange(SWAP_8));
         if (LANES >= 8)
-            v = v.add(v.rearrange(ROTATE_4));
-        v = v.add(v.rearrange(ROTATE_2));
-        v = v.add(v.rearrange(ROTATE_1));
+            v = v.add(v.rearrange(SWAP_4));
+        v = v.add(v.rearrange(SWAP_2));
+        v = v.add(v.rearrange(SWAP_1));
         return v.lane(0);
+    }
+
+    /** Replaces the first of {@link #LANES} vectors at an address by the sums of each, in their order; the others are lost. */
+    static void sums(long vectors) {
+        if (LANES >= 16)
+            for (int i = 0; i < 8; i++)
+                half(vectors + i * BYTES, 8 * BYTES, SWAP_8, WITH_8);
+        if (LANES >= 8)
+            for (int i = 0; i < 4; i++)
+                half(vectors + i * BYTES, 4 * BYTES, SWAP_4, WITH_4);
+        half(vectors, 2 * BYTES, SWAP_2, WITH_2);
+        half(vectors + BYTES, 2 * BYTES, SWAP_2, WITH_2);
+        half(vectors, BYTES, SWAP_1, WITH_1);
+    }
+
+    /** Adds halves of the lanes in two vectors: the first's sums go to the lanes without the bit, the second's to the others. */
+    private static void half(long a, int distance, VectorShuffle<Float> swap, VectorMask<Float> with) {
+        FloatVector first = FloatVector.fromMemorySegment(F, ALL, a, ORDER);
+        FloatVector second = FloatVector.fromMemorySegment(F, ALL, a + distance, ORDER);
+        FloatVector mixed = first.blend(second, with);
+        FloatVector crossed = first.rearrange(swap).blend(second.rearrange(swap), with);
+        mixed.add(crossed).intoMemorySegment(ALL, a, ORDER);
     }
 
     /** eˣ, by 2ⁿ · eʳ with |r| ≤ ln 2 / 2 and a Taylor polynomial. */
     static FloatVector exp(FloatVector x) {
-        FloatVector magic = broadcast(0x1.8p23f);
-        FloatVector shifted = x.fma(broadcast(1.442695041f), magic);
+        FloatVector magic = FloatVector.broadcast(F, 0x1.8p23f);
+        FloatVector shifted = x.fma(FloatVector.broadcast(F, 1.442695041f), magic);
         FloatVector n = shifted.sub(magic);
-        FloatVector r = n.fma(broadcast(-0x1.62e4p-1f), x);
-        r = n.fma(broadcast(-0x1.7f7d1cp-20f), r);
-        FloatVector p = broadcast(1f / 5040);
-        p = p.fma(r, broadcast(1f / 720));
-        p = p.fma(r, broadcast(1f / 120));
-        p = p.fma(r, broadcast(1f / 24));
-        p = p.fma(r, broadcast(1f / 6));
-        p = p.fma(r, broadcast(0.5f));
-        p = p.fma(r, broadcast(1f));
-        p = p.fma(r, broadcast(1f));
+        FloatVector r = n.fma(FloatVector.broadcast(F, -0x1.62e4p-1f), x);
+        r = n.fma(FloatVector.broadcast(F, -0x1.7f7d1cp-20f), r);
+        FloatVector p = FloatVector.broadcast(F, 1f / 5040);
+        p = p.fma(r, FloatVector.broadcast(F, 1f / 720));
+        p = p.fma(r, FloatVector.broadcast(F, 1f / 120));
+        p = p.fma(r, FloatVector.broadcast(F, 1f / 24));
+        p = p.fma(r, FloatVector.broadcast(F, 1f / 6));
+        p = p.fma(r, FloatVector.broadcast(F, 0.5f));
+        p = p.fma(r, FloatVector.broadcast(F, 1f));
+        p = p.fma(r, FloatVector.broadcast(F, 1f));
         // two steps, so that neither power of two leaves the range of normal numbers
         IntVector power = shifted.reinterpretAsInts().sub(0x4b400000);
         IntVector half = power.lanewise(VectorOperators.ASHR, 1);
@@ -162,7 +196,7 @@ final class Lanes {
     }
 
     static float exp(float x) {
-        return exp(broadcast(x)).lane(0);
+        return exp(FloatVector.broadcast(F, x)).lane(0);
     }
 
     private static FloatVector powerOfTwo(IntVector n) {
@@ -174,7 +208,7 @@ final class Lanes {
     }
 
     static FloatVector sigmoid(FloatVector x) {
-        return broadcast(1f).div(exp(x.neg()).add(1f));
+        return FloatVector.broadcast(F, 1f).div(exp(x.neg()).add(1f));
     }
 
     static FloatVector silu(FloatVector x) {
@@ -183,8 +217,8 @@ final class Lanes {
 
     /** x · sigmoid(2u) = x · (1 + tanh u) / 2 without cancellation. */
     static FloatVector geluTanh(FloatVector x) {
-        FloatVector u = x.mul(x).fma(broadcast(0.044715f), broadcast(1f)).mul(x)
-                .mul(broadcast(1.5957691216057308f));
+        FloatVector u = x.mul(x).fma(FloatVector.broadcast(F, 0.044715f), FloatVector.broadcast(F, 1f)).mul(x)
+                .mul(FloatVector.broadcast(F, 1.5957691216057308f));
         return x.div(exp(u.neg()).add(1f));
     }
 
@@ -193,18 +227,9 @@ final class Lanes {
         FloatVector a = x.abs().mul(0.70710678f);
         FloatVector square = a.mul(a);
         FloatVector rest = a.fma(a, square.neg());
-        FloatVector t = broadcast(1f).div(a.fma(broadcast(0.5f), broadcast(1f)));
-        // erfc(a) = e^(−a²) · t · p(t), fitted to the lowest relative error for a from 0 to 10.5
-        FloatVector p = broadcast(0.0053589633f);
-        p = p.fma(t, broadcast(-0.08874638f));
-        p = p.fma(t, broadcast(0.3550601f));
-        p = p.fma(t, broadcast(-0.5811396f));
-        p = p.fma(t, broadcast(0.35522616f));
-        p = p.fma(t, broadcast(-0.06698062f));
-        p = p.fma(t, broadcast(0.21607526f));
-        p = p.fma(t, broadcast(0.24039663f));
-        p = p.fma(t, broadcast(0.2826771f));
-        p = p.fma(t, broadcast(0.2820723f));
+        FloatVector t = FloatVector.broadcast(F, 1f)
+                .div(a.fma(FloatVector.broadcast(F, 0.5f), FloatVector.broadcast(F, 1f)));
+        FloatVector p = tail(t);
         FloatVector e = exp(square.neg());
         e = e.sub(e.mul(rest));
         FloatVector tail = x.mul(e.mul(p.mul(t)).mul(0.5f));
@@ -215,20 +240,35 @@ final class Lanes {
         return y.blend(Float.POSITIVE_INFINITY, x.compare(VectorOperators.EQ, Float.POSITIVE_INFINITY));
     }
 
+    /** p of erfc(a) = e^(−a²) · t · p(t), t = 1 / (1 + a / 2), fitted to the lowest relative error for a from 0 to 10.5. */
+    private static FloatVector tail(FloatVector t) {
+        FloatVector p = FloatVector.broadcast(F, 0.0053589633f);
+        p = p.fma(t, FloatVector.broadcast(F, -0.08874638f));
+        p = p.fma(t, FloatVector.broadcast(F, 0.3550601f));
+        p = p.fma(t, FloatVector.broadcast(F, -0.5811396f));
+        p = p.fma(t, FloatVector.broadcast(F, 0.35522616f));
+        p = p.fma(t, FloatVector.broadcast(F, -0.06698062f));
+        p = p.fma(t, FloatVector.broadcast(F, 0.21607526f));
+        p = p.fma(t, FloatVector.broadcast(F, 0.24039663f));
+        p = p.fma(t, FloatVector.broadcast(F, 0.2826771f));
+        p = p.fma(t, FloatVector.broadcast(F, 0.2820723f));
+        return p;
+    }
+
     /** sin² x: x less the nearest multiple of π, in three parts, and the sine's Taylor polynomial. */
     static FloatVector sineSquared(FloatVector x) {
-        FloatVector magic = broadcast(0x1.8p23f);
-        FloatVector n = x.fma(broadcast(0.318309886f), magic).sub(magic);
-        FloatVector r = n.fma(broadcast(-0x1.921fb6p1f), x);
-        r = n.fma(broadcast(0x1.777a5cp-24f), r);
-        r = n.fma(broadcast(0x1.ee59dap-49f), r);
+        FloatVector magic = FloatVector.broadcast(F, 0x1.8p23f);
+        FloatVector n = x.fma(FloatVector.broadcast(F, 0.318309886f), magic).sub(magic);
+        FloatVector r = n.fma(FloatVector.broadcast(F, -0x1.921fb6p1f), x);
+        r = n.fma(FloatVector.broadcast(F, 0x1.777a5cp-24f), r);
+        r = n.fma(FloatVector.broadcast(F, 0x1.ee59dap-49f), r);
         FloatVector s = r.mul(r);
-        FloatVector p = broadcast(1f / 6227020800f);
-        p = p.fma(s, broadcast(-1f / 39916800));
-        p = p.fma(s, broadcast(1f / 362880));
-        p = p.fma(s, broadcast(-1f / 5040));
-        p = p.fma(s, broadcast(1f / 120));
-        p = p.fma(s, broadcast(-1f / 6));
+        FloatVector p = FloatVector.broadcast(F, 1f / 6227020800f);
+        p = p.fma(s, FloatVector.broadcast(F, -1f / 39916800));
+        p = p.fma(s, FloatVector.broadcast(F, 1f / 362880));
+        p = p.fma(s, FloatVector.broadcast(F, -1f / 5040));
+        p = p.fma(s, FloatVector.broadcast(F, 1f / 120));
+        p = p.fma(s, FloatVector.broadcast(F, -1f / 6));
         FloatVector sine = p.mul(s).fma(r, r);
         VectorMask<Float> far = x.abs().compare(VectorOperators.GT, 30_000f);
         if (far.anyTrue())

@@ -1,27 +1,48 @@
 package io.omni.backend.cpu;
 
 import io.omni.api.DType;
+import java.lang.foreign.MemorySegment;
+import java.nio.ByteOrder;
 import java.util.Arrays;
 import jdk.incubator.vector.FloatVector;
+import jdk.incubator.vector.IntVector;
+import jdk.incubator.vector.ShortVector;
 import jdk.incubator.vector.VectorMask;
+import jdk.incubator.vector.VectorOperators;
+import jdk.incubator.vector.VectorSpecies;
 
 /**
  * Matrix products x · wᵀ. Each element of the result is one dot product, summed in the same order wherever it lies: lane
- * l takes features l, l + lanes, ..., one after another, and {@link Lanes#sum} adds the lanes. So a row's result does
- * not depend on how many rows there are, and which tile or thread computes it.
+ * l takes features l, l + lanes, ..., one after another, and then halves of the lanes are added, as in
+ * {@link Lanes#sum}. So a row's result does not depend on how many rows there are, and which tile or thread computes it.
+ *
+ * <p>
+ * Kernels leave a vector of partial sums for each element in scratch memory; adding up lanes afterwards, of many elements
+ * at once, takes fewer instructions, and keeps each kernel small enough for the compiler to inline all of it.
  */
 final class Product {
     private static final int TILE_ROWS = 4;
     private static final int TILE_OUTS = 6;
     // a block of weight rows as floats stays in the second-level cache while all rows of x pass by
     private static final long BLOCK_BYTES = 384 << 10;
+    private static final int MOST_OUTS = 48;
+    // with fewer rows than this, bfloat16 is widened each time it is read
+    private static final int WIDEN_ROWS = 16;
+    private static final int VECTOR = Lanes.BYTES;
+
+    // kernels call the Vector API itself: the compiler inlines it at any size of the method, but not functions of ours
+    private static final VectorSpecies<Float> F = Lanes.F;
+    private static final VectorSpecies<Integer> I = Lanes.I;
+    private static final VectorSpecies<Short> S = Lanes.S;
+    private static final MemorySegment ALL = Memory.ALL;
+    private static final ByteOrder ORDER = ByteOrder.LITTLE_ENDIAN;
 
     private Product() {}
 
     /** Outputs that a task should take together, a multiple of the tile. */
     static int outputsPerBlock(int in) {
         long rows = BLOCK_BYTES / Math.max(1, 4L * in);
-        return (int) Math.clamp(rows / TILE_OUTS * TILE_OUTS, TILE_OUTS, 8 * TILE_OUTS);
+        return (int) Math.clamp(rows / TILE_OUTS * TILE_OUTS, TILE_OUTS, MOST_OUTS);
     }
 
     /**
@@ -34,60 +55,104 @@ final class Product {
      */
     static void rows(Memory memory, long[] x, int from, int to, Matrix w, int firstOut, int endOut, long y,
             long yStride, boolean add) {
-        if (w.dtype() == DType.F32) {
-            floats(x, from, to, w.row(firstOut), w.rowBytes(), w.in(), endOut - firstOut, y + 4L * firstOut, yStride,
-                    add);
+        if (from >= to || firstOut >= endOut)
             return;
-        }
-        if (w.dtype() == DType.BF16 && to - from < TILE_ROWS) {
-            halves(x, from, to, w, firstOut, endOut, y, yStride, add);
-            return;
-        }
         int in = w.in();
-        int block = Math.min(outputsPerBlock(in), endOut - firstOut);
-        long bytes = 4L * in * block;
-        long scratch = memory.take(bytes);
+        boolean widen = w.dtype() == DType.F16 || w.dtype() == DType.BF16 && to - from >= WIDEN_ROWS;
+        int block = Math.min(widen ? outputsPerBlock(in) : MOST_OUTS, endOut - firstOut);
+        // the lanes of four rows of outputs, padded to whole groups; then the widened weights
+        int padded = (block + Lanes.LANES - 1) / Lanes.LANES * Lanes.LANES;
+        long sumsRow = (long) VECTOR * padded;
+        long bytes = TILE_ROWS * sumsRow + (widen ? 4L * in * block : 0);
+        long sums = memory.take(bytes);
         try {
+            long wide = sums + TILE_ROWS * sumsRow;
             for (int o = firstOut; o < endOut; o += block) {
                 int n = Math.min(block, endOut - o);
-                for (int i = 0; i < n; i++)
-                    toFloats(w.dtype(), w.row(o + i), scratch + 4L * in * i, in);
-                floats(x, from, to, scratch, 4L * in, in, n, y + 4L * o, yStride, add);
+                long weights = w.row(o);
+                long stride = w.rowBytes();
+                boolean halves = w.dtype() == DType.BF16;
+                if (widen) {
+                    for (int i = 0; i < n; i++)
+                        toFloats(w.dtype(), w.row(o + i), wide + 4L * in * i, in);
+                    weights = wide;
+                    stride = 4L * in;
+                    halves = false;
+                }
+                for (int r = from; r < to;) {
+                    int count = to - r >= TILE_ROWS ? TILE_ROWS : halves && to - r >= 2 ? 2 : 1;
+                    if (halves)
+                        halves(x, r, count, weights, stride, in, n, sums, sumsRow);
+                    else
+                        floats(x, r, count, weights, stride, in, n, sums, sumsRow);
+                    for (int i = 0; i < count; i++)
+                        finish(sums + i * sumsRow, n, y + (r + i) * yStride + 4L * o, add);
+                    r += count;
+                }
             }
         } finally {
-            memory.give(scratch, bytes);
+            memory.give(sums, bytes);
         }
     }
 
-    private static void halves(long[] x, int from, int to, Matrix w, int firstOut, int endOut, long y, long yStride,
-            boolean add) {
-        int o = firstOut;
-        for (; o + 8 <= endOut; o += 8)
-            for (int r = from; r < to; r++)
-                halves8(x[r], w.row(o), w.rowBytes(), w.in(), y + r * yStride + 4L * o, add);
-        for (; o < endOut; o++)
-            for (int r = from; r < to; r++)
-                put(y + r * yStride + 4L * o, halves1(x[r], w.row(o), w.in()), add);
-    }
-
-    /** Products with weight rows of floats; output 0 of row r goes to {@code y + r · yStride}. */
-    static void floats(long[] x, int from, int to, long w, long wStride, int in, int outs, long y, long yStride,
-            boolean add) {
-        int r = from;
-        for (; r + TILE_ROWS <= to; r += TILE_ROWS) {
-            long at = y + r * yStride;
-            int o = 0;
+    private static void floats(long[] x, int r, int count, long w, long stride, int in, int outs, long sums, long row) {
+        int end = Lanes.F.loopBound(in);
+        int o = 0;
+        if (count == TILE_ROWS) {
             for (; o + TILE_OUTS <= outs; o += TILE_OUTS)
-                tile(x[r], x[r + 1], x[r + 2], x[r + 3], w + o * wStride, wStride, in, at + 4L * o, yStride, add);
+                floats4x6(x[r], x[r + 1], x[r + 2], x[r + 3], w + o * stride, stride, end, sums + VECTOR * o, row);
             for (; o < outs; o++)
-                column(x[r], x[r + 1], x[r + 2], x[r + 3], w + o * wStride, in, at + 4L * o, yStride, add);
-        }
-        for (; r < to; r++) {
-            int o = 0;
+                floats4x1(x[r], x[r + 1], x[r + 2], x[r + 3], w + o * stride, end, sums + VECTOR * o, row);
+        } else {
             for (; o + 8 <= outs; o += 8)
-                floats8(x[r], w + o * wStride, wStride, in, y + r * yStride + 4L * o, add);
+                floats1x8(x[r], w + o * stride, stride, end, sums + VECTOR * o);
             for (; o < outs; o++)
-                put(y + r * yStride + 4L * o, floats1(x[r], w + o * wStride, in), add);
+                floats1x1(x[r], w + o * stride, end, sums + VECTOR * o);
+        }
+        if (end < in)
+            for (int i = 0; i < count; i++)
+                for (o = 0; o < outs; o++)
+                    floatsRest(x[r + i] + 4L * end, w + o * stride + 4L * end, in - end, sums + i * row + VECTOR * o);
+    }
+
+    private static void halves(long[] x, int r, int count, long w, long stride, int in, int outs, long sums, long row) {
+        int end = Lanes.F.loopBound(in);
+        int o = 0;
+        if (count == TILE_ROWS) {
+            for (; o + TILE_OUTS <= outs; o += TILE_OUTS)
+                halves4x6(x[r], x[r + 1], x[r + 2], x[r + 3], w + o * stride, stride, end, sums + VECTOR * o, row);
+        } else if (count == 2) {
+            for (; o + 8 <= outs; o += 8)
+                halves2x8(x[r], x[r + 1], w + o * stride, stride, end, sums + VECTOR * o, row);
+        } else
+            for (; o + 8 <= outs; o += 8)
+                halves1x8(x[r], w + o * stride, stride, end, sums + VECTOR * o);
+        for (; o < outs; o++)
+            for (int i = 0; i < count; i++)
+                halves1x1(x[r + i], w + o * stride, end, sums + i * row + VECTOR * o);
+        if (end < in)
+            for (int i = 0; i < count; i++)
+                for (o = 0; o < outs; o++)
+                    halvesRest(x[r + i] + 4L * end, w + o * stride + 2L * end, in - end, sums + i * row + VECTOR * o);
+    }
+
+    /** Adds up the lanes of {@code n} vectors, a group at a time: {@link Lanes#LANES} vectors become one. */
+    private static void finish(long sums, int n, long y, boolean add) {
+        for (int o = 0; o < n; o += Lanes.LANES) {
+            long group = sums + VECTOR * o;
+            Lanes.sums(group);
+            FloatVector v = Lanes.load(group);
+            if (o + Lanes.LANES <= n)
+                Lanes.store(add ? v.add(Lanes.load(y + 4L * o)) : v, y + 4L * o);
+            else
+                finishRest(group, n - o, y + 4L * o, add);
+        }
+    }
+
+    private static void finishRest(long sums, int n, long y, boolean add) {
+        for (int i = 0; i < n; i++) {
+            float value = Lanes.get(sums + 4L * i);
+            Lanes.put(y + 4L * i, add ? value + Lanes.get(y + 4L * i) : value);
         }
     }
 
@@ -119,142 +184,14 @@ final class Product {
         }
     }
 
-    private static void put(long address, float value, boolean add) {
-        Lanes.put(address, add ? Lanes.get(address) + value : value);
-    }
-
-    private static void halves8(long x, long w, long wStride, int in, long y, boolean add) {
-        long w1 = w + wStride;
-        long w2 = w + 2 * wStride;
-        long w3 = w + 3 * wStride;
-        long w4 = w + 4 * wStride;
-        long w5 = w + 5 * wStride;
-        long w6 = w + 6 * wStride;
-        long w7 = w + 7 * wStride;
-        FloatVector a0 = FloatVector.zero(Lanes.F);
-        FloatVector a1 = FloatVector.zero(Lanes.F);
-        FloatVector a2 = FloatVector.zero(Lanes.F);
-        FloatVector a3 = FloatVector.zero(Lanes.F);
-        FloatVector a4 = FloatVector.zero(Lanes.F);
-        FloatVector a5 = FloatVector.zero(Lanes.F);
-        FloatVector a6 = FloatVector.zero(Lanes.F);
-        FloatVector a7 = FloatVector.zero(Lanes.F);
-        int end = Lanes.F.loopBound(in);
-        for (int i = 0; i < end; i += Lanes.LANES) {
-            FloatVector v = Lanes.load(x + 4L * i);
-            a0 = Lanes.loadBf16(w + 2L * i).fma(v, a0);
-            a1 = Lanes.loadBf16(w1 + 2L * i).fma(v, a1);
-            a2 = Lanes.loadBf16(w2 + 2L * i).fma(v, a2);
-            a3 = Lanes.loadBf16(w3 + 2L * i).fma(v, a3);
-            a4 = Lanes.loadBf16(w4 + 2L * i).fma(v, a4);
-            a5 = Lanes.loadBf16(w5 + 2L * i).fma(v, a5);
-            a6 = Lanes.loadBf16(w6 + 2L * i).fma(v, a6);
-            a7 = Lanes.loadBf16(w7 + 2L * i).fma(v, a7);
-        }
-        if (end < in) {
-            VectorMask<Float> mask = Lanes.first(in - end);
-            FloatVector v = Lanes.load(x + 4L * end, mask);
-            a0 = Lanes.loadBf16(w + 2L * end, in - end).fma(v, a0);
-            a1 = Lanes.loadBf16(w1 + 2L * end, in - end).fma(v, a1);
-            a2 = Lanes.loadBf16(w2 + 2L * end, in - end).fma(v, a2);
-            a3 = Lanes.loadBf16(w3 + 2L * end, in - end).fma(v, a3);
-            a4 = Lanes.loadBf16(w4 + 2L * end, in - end).fma(v, a4);
-            a5 = Lanes.loadBf16(w5 + 2L * end, in - end).fma(v, a5);
-            a6 = Lanes.loadBf16(w6 + 2L * end, in - end).fma(v, a6);
-            a7 = Lanes.loadBf16(w7 + 2L * end, in - end).fma(v, a7);
-        }
-        put(y, Lanes.sum(a0), add);
-        put(y + 4, Lanes.sum(a1), add);
-        put(y + 8, Lanes.sum(a2), add);
-        put(y + 12, Lanes.sum(a3), add);
-        put(y + 16, Lanes.sum(a4), add);
-        put(y + 20, Lanes.sum(a5), add);
-        put(y + 24, Lanes.sum(a6), add);
-        put(y + 28, Lanes.sum(a7), add);
-    }
-
-    private static float halves1(long x, long w, int in) {
-        FloatVector a = FloatVector.zero(Lanes.F);
-        int end = Lanes.F.loopBound(in);
-        for (int i = 0; i < end; i += Lanes.LANES)
-            a = Lanes.loadBf16(w + 2L * i).fma(Lanes.load(x + 4L * i), a);
-        if (end < in) {
-            VectorMask<Float> mask = Lanes.first(in - end);
-            a = Lanes.loadBf16(w + 2L * end, in - end).fma(Lanes.load(x + 4L * end, mask), a);
-        }
-        return Lanes.sum(a);
-    }
-
-    private static void floats8(long x, long w, long wStride, int in, long y, boolean add) {
-        long w1 = w + wStride;
-        long w2 = w + 2 * wStride;
-        long w3 = w + 3 * wStride;
-        long w4 = w + 4 * wStride;
-        long w5 = w + 5 * wStride;
-        long w6 = w + 6 * wStride;
-        long w7 = w + 7 * wStride;
-        FloatVector a0 = FloatVector.zero(Lanes.F);
-        FloatVector a1 = FloatVector.zero(Lanes.F);
-        FloatVector a2 = FloatVector.zero(Lanes.F);
-        FloatVector a3 = FloatVector.zero(Lanes.F);
-        FloatVector a4 = FloatVector.zero(Lanes.F);
-        FloatVector a5 = FloatVector.zero(Lanes.F);
-        FloatVector a6 = FloatVector.zero(Lanes.F);
-        FloatVector a7 = FloatVector.zero(Lanes.F);
-        int end = Lanes.F.loopBound(in);
-        for (int i = 0; i < end; i += Lanes.LANES) {
-            FloatVector v = Lanes.load(x + 4L * i);
-            a0 = Lanes.load(w + 4L * i).fma(v, a0);
-            a1 = Lanes.load(w1 + 4L * i).fma(v, a1);
-            a2 = Lanes.load(w2 + 4L * i).fma(v, a2);
-            a3 = Lanes.load(w3 + 4L * i).fma(v, a3);
-            a4 = Lanes.load(w4 + 4L * i).fma(v, a4);
-            a5 = Lanes.load(w5 + 4L * i).fma(v, a5);
-            a6 = Lanes.load(w6 + 4L * i).fma(v, a6);
-            a7 = Lanes.load(w7 + 4L * i).fma(v, a7);
-        }
-        if (end < in) {
-            VectorMask<Float> mask = Lanes.first(in - end);
-            FloatVector v = Lanes.load(x + 4L * end, mask);
-            a0 = Lanes.load(w + 4L * end, mask).fma(v, a0);
-            a1 = Lanes.load(w1 + 4L * end, mask).fma(v, a1);
-            a2 = Lanes.load(w2 + 4L * end, mask).fma(v, a2);
-            a3 = Lanes.load(w3 + 4L * end, mask).fma(v, a3);
-            a4 = Lanes.load(w4 + 4L * end, mask).fma(v, a4);
-            a5 = Lanes.load(w5 + 4L * end, mask).fma(v, a5);
-            a6 = Lanes.load(w6 + 4L * end, mask).fma(v, a6);
-            a7 = Lanes.load(w7 + 4L * end, mask).fma(v, a7);
-        }
-        put(y, Lanes.sum(a0), add);
-        put(y + 4, Lanes.sum(a1), add);
-        put(y + 8, Lanes.sum(a2), add);
-        put(y + 12, Lanes.sum(a3), add);
-        put(y + 16, Lanes.sum(a4), add);
-        put(y + 20, Lanes.sum(a5), add);
-        put(y + 24, Lanes.sum(a6), add);
-        put(y + 28, Lanes.sum(a7), add);
-    }
-
-    static float floats1(long x, long w, int in) {
-        FloatVector a = FloatVector.zero(Lanes.F);
-        int end = Lanes.F.loopBound(in);
-        for (int i = 0; i < end; i += Lanes.LANES)
-            a = Lanes.load(w + 4L * i).fma(Lanes.load(x + 4L * i), a);
-        if (end < in) {
-            VectorMask<Float> mask = Lanes.first(in - end);
-            a = Lanes.load(w + 4L * end, mask).fma(Lanes.load(x + 4L * end, mask), a);
-        }
-        return Lanes.sum(a);
-    }
-
-    /** Four rows by six outputs: 24 sums hide the latency of the multiply-adds and need ten loads. */
-    private static void tile(long x0, long x1, long x2, long x3, long w, long wStride, int in, long y, long yStride,
-            boolean add) {
-        long w1 = w + wStride;
-        long w2 = w + 2 * wStride;
-        long w3 = w + 3 * wStride;
-        long w4 = w + 4 * wStride;
-        long w5 = w + 5 * wStride;
+    /** 24 sums hide the latency of the multiply-adds, and take ten loads. */
+    private static void floats4x6(long x0, long x1, long x2, long x3, long w0, long stride, int end, long sums,
+            long row) {
+        long w1 = w0 + stride;
+        long w2 = w1 + stride;
+        long w3 = w2 + stride;
+        long w4 = w3 + stride;
+        long w5 = w4 + stride;
         FloatVector a00 = FloatVector.zero(Lanes.F);
         FloatVector a01 = FloatVector.zero(Lanes.F);
         FloatVector a02 = FloatVector.zero(Lanes.F);
@@ -279,134 +216,427 @@ final class Product {
         FloatVector a33 = FloatVector.zero(Lanes.F);
         FloatVector a34 = FloatVector.zero(Lanes.F);
         FloatVector a35 = FloatVector.zero(Lanes.F);
-        int end = Lanes.F.loopBound(in);
         for (int i = 0; i < end; i += Lanes.LANES) {
-            FloatVector v0 = Lanes.load(x0 + 4L * i);
-            FloatVector v1 = Lanes.load(x1 + 4L * i);
-            FloatVector v2 = Lanes.load(x2 + 4L * i);
-            FloatVector v3 = Lanes.load(x3 + 4L * i);
-            FloatVector u = Lanes.load(w + 4L * i);
+            FloatVector v0 = FloatVector.fromMemorySegment(F, ALL, x0 + 4L * i, ORDER);
+            FloatVector v1 = FloatVector.fromMemorySegment(F, ALL, x1 + 4L * i, ORDER);
+            FloatVector v2 = FloatVector.fromMemorySegment(F, ALL, x2 + 4L * i, ORDER);
+            FloatVector v3 = FloatVector.fromMemorySegment(F, ALL, x3 + 4L * i, ORDER);
+            FloatVector u = FloatVector.fromMemorySegment(F, ALL, w0 + 4L * i, ORDER);
             a00 = u.fma(v0, a00);
             a10 = u.fma(v1, a10);
             a20 = u.fma(v2, a20);
             a30 = u.fma(v3, a30);
-            u = Lanes.load(w1 + 4L * i);
+            u = FloatVector.fromMemorySegment(F, ALL, w1 + 4L * i, ORDER);
             a01 = u.fma(v0, a01);
             a11 = u.fma(v1, a11);
             a21 = u.fma(v2, a21);
             a31 = u.fma(v3, a31);
-            u = Lanes.load(w2 + 4L * i);
+            u = FloatVector.fromMemorySegment(F, ALL, w2 + 4L * i, ORDER);
             a02 = u.fma(v0, a02);
             a12 = u.fma(v1, a12);
             a22 = u.fma(v2, a22);
             a32 = u.fma(v3, a32);
-            u = Lanes.load(w3 + 4L * i);
+            u = FloatVector.fromMemorySegment(F, ALL, w3 + 4L * i, ORDER);
             a03 = u.fma(v0, a03);
             a13 = u.fma(v1, a13);
             a23 = u.fma(v2, a23);
             a33 = u.fma(v3, a33);
-            u = Lanes.load(w4 + 4L * i);
+            u = FloatVector.fromMemorySegment(F, ALL, w4 + 4L * i, ORDER);
             a04 = u.fma(v0, a04);
             a14 = u.fma(v1, a14);
             a24 = u.fma(v2, a24);
             a34 = u.fma(v3, a34);
-            u = Lanes.load(w5 + 4L * i);
+            u = FloatVector.fromMemorySegment(F, ALL, w5 + 4L * i, ORDER);
             a05 = u.fma(v0, a05);
             a15 = u.fma(v1, a15);
             a25 = u.fma(v2, a25);
             a35 = u.fma(v3, a35);
         }
-        if (end < in) {
-            VectorMask<Float> mask = Lanes.first(in - end);
-            FloatVector v0 = Lanes.load(x0 + 4L * end, mask);
-            FloatVector v1 = Lanes.load(x1 + 4L * end, mask);
-            FloatVector v2 = Lanes.load(x2 + 4L * end, mask);
-            FloatVector v3 = Lanes.load(x3 + 4L * end, mask);
-            FloatVector u = Lanes.load(w + 4L * end, mask);
-            a00 = u.fma(v0, a00);
-            a10 = u.fma(v1, a10);
-            a20 = u.fma(v2, a20);
-            a30 = u.fma(v3, a30);
-            u = Lanes.load(w1 + 4L * end, mask);
-            a01 = u.fma(v0, a01);
-            a11 = u.fma(v1, a11);
-            a21 = u.fma(v2, a21);
-            a31 = u.fma(v3, a31);
-            u = Lanes.load(w2 + 4L * end, mask);
-            a02 = u.fma(v0, a02);
-            a12 = u.fma(v1, a12);
-            a22 = u.fma(v2, a22);
-            a32 = u.fma(v3, a32);
-            u = Lanes.load(w3 + 4L * end, mask);
-            a03 = u.fma(v0, a03);
-            a13 = u.fma(v1, a13);
-            a23 = u.fma(v2, a23);
-            a33 = u.fma(v3, a33);
-            u = Lanes.load(w4 + 4L * end, mask);
-            a04 = u.fma(v0, a04);
-            a14 = u.fma(v1, a14);
-            a24 = u.fma(v2, a24);
-            a34 = u.fma(v3, a34);
-            u = Lanes.load(w5 + 4L * end, mask);
-            a05 = u.fma(v0, a05);
-            a15 = u.fma(v1, a15);
-            a25 = u.fma(v2, a25);
-            a35 = u.fma(v3, a35);
-        }
-        put(y, Lanes.sum(a00), add);
-        put(y + 4, Lanes.sum(a01), add);
-        put(y + 8, Lanes.sum(a02), add);
-        put(y + 12, Lanes.sum(a03), add);
-        put(y + 16, Lanes.sum(a04), add);
-        put(y + 20, Lanes.sum(a05), add);
-        long y1 = y + yStride;
-        put(y1, Lanes.sum(a10), add);
-        put(y1 + 4, Lanes.sum(a11), add);
-        put(y1 + 8, Lanes.sum(a12), add);
-        put(y1 + 12, Lanes.sum(a13), add);
-        put(y1 + 16, Lanes.sum(a14), add);
-        put(y1 + 20, Lanes.sum(a15), add);
-        long y2 = y + 2 * yStride;
-        put(y2, Lanes.sum(a20), add);
-        put(y2 + 4, Lanes.sum(a21), add);
-        put(y2 + 8, Lanes.sum(a22), add);
-        put(y2 + 12, Lanes.sum(a23), add);
-        put(y2 + 16, Lanes.sum(a24), add);
-        put(y2 + 20, Lanes.sum(a25), add);
-        long y3 = y + 3 * yStride;
-        put(y3, Lanes.sum(a30), add);
-        put(y3 + 4, Lanes.sum(a31), add);
-        put(y3 + 8, Lanes.sum(a32), add);
-        put(y3 + 12, Lanes.sum(a33), add);
-        put(y3 + 16, Lanes.sum(a34), add);
-        put(y3 + 20, Lanes.sum(a35), add);
+        a00.intoMemorySegment(ALL, sums, ORDER);
+        a01.intoMemorySegment(ALL, sums + VECTOR, ORDER);
+        a02.intoMemorySegment(ALL, sums + 2 * VECTOR, ORDER);
+        a03.intoMemorySegment(ALL, sums + 3 * VECTOR, ORDER);
+        a04.intoMemorySegment(ALL, sums + 4 * VECTOR, ORDER);
+        a05.intoMemorySegment(ALL, sums + 5 * VECTOR, ORDER);
+        sums += row;
+        a10.intoMemorySegment(ALL, sums, ORDER);
+        a11.intoMemorySegment(ALL, sums + VECTOR, ORDER);
+        a12.intoMemorySegment(ALL, sums + 2 * VECTOR, ORDER);
+        a13.intoMemorySegment(ALL, sums + 3 * VECTOR, ORDER);
+        a14.intoMemorySegment(ALL, sums + 4 * VECTOR, ORDER);
+        a15.intoMemorySegment(ALL, sums + 5 * VECTOR, ORDER);
+        sums += row;
+        a20.intoMemorySegment(ALL, sums, ORDER);
+        a21.intoMemorySegment(ALL, sums + VECTOR, ORDER);
+        a22.intoMemorySegment(ALL, sums + 2 * VECTOR, ORDER);
+        a23.intoMemorySegment(ALL, sums + 3 * VECTOR, ORDER);
+        a24.intoMemorySegment(ALL, sums + 4 * VECTOR, ORDER);
+        a25.intoMemorySegment(ALL, sums + 5 * VECTOR, ORDER);
+        sums += row;
+        a30.intoMemorySegment(ALL, sums, ORDER);
+        a31.intoMemorySegment(ALL, sums + VECTOR, ORDER);
+        a32.intoMemorySegment(ALL, sums + 2 * VECTOR, ORDER);
+        a33.intoMemorySegment(ALL, sums + 3 * VECTOR, ORDER);
+        a34.intoMemorySegment(ALL, sums + 4 * VECTOR, ORDER);
+        a35.intoMemorySegment(ALL, sums + 5 * VECTOR, ORDER);
     }
 
-    /** Four rows by one output, for outputs that fill no tile. */
-    private static void column(long x0, long x1, long x2, long x3, long w, int in, long y, long yStride, boolean add) {
-        FloatVector a0 = FloatVector.zero(Lanes.F);
-        FloatVector a1 = FloatVector.zero(Lanes.F);
-        FloatVector a2 = FloatVector.zero(Lanes.F);
-        FloatVector a3 = FloatVector.zero(Lanes.F);
-        int end = Lanes.F.loopBound(in);
+    private static void floats4x1(long x0, long x1, long x2, long x3, long w0, int end, long sums, long row) {
+        FloatVector a00 = FloatVector.zero(Lanes.F);
+        FloatVector a10 = FloatVector.zero(Lanes.F);
+        FloatVector a20 = FloatVector.zero(Lanes.F);
+        FloatVector a30 = FloatVector.zero(Lanes.F);
         for (int i = 0; i < end; i += Lanes.LANES) {
-            FloatVector u = Lanes.load(w + 4L * i);
-            a0 = u.fma(Lanes.load(x0 + 4L * i), a0);
-            a1 = u.fma(Lanes.load(x1 + 4L * i), a1);
-            a2 = u.fma(Lanes.load(x2 + 4L * i), a2);
-            a3 = u.fma(Lanes.load(x3 + 4L * i), a3);
+            FloatVector v0 = FloatVector.fromMemorySegment(F, ALL, x0 + 4L * i, ORDER);
+            FloatVector v1 = FloatVector.fromMemorySegment(F, ALL, x1 + 4L * i, ORDER);
+            FloatVector v2 = FloatVector.fromMemorySegment(F, ALL, x2 + 4L * i, ORDER);
+            FloatVector v3 = FloatVector.fromMemorySegment(F, ALL, x3 + 4L * i, ORDER);
+            FloatVector u = FloatVector.fromMemorySegment(F, ALL, w0 + 4L * i, ORDER);
+            a00 = u.fma(v0, a00);
+            a10 = u.fma(v1, a10);
+            a20 = u.fma(v2, a20);
+            a30 = u.fma(v3, a30);
         }
-        if (end < in) {
-            VectorMask<Float> mask = Lanes.first(in - end);
-            FloatVector u = Lanes.load(w + 4L * end, mask);
-            a0 = u.fma(Lanes.load(x0 + 4L * end, mask), a0);
-            a1 = u.fma(Lanes.load(x1 + 4L * end, mask), a1);
-            a2 = u.fma(Lanes.load(x2 + 4L * end, mask), a2);
-            a3 = u.fma(Lanes.load(x3 + 4L * end, mask), a3);
+        a00.intoMemorySegment(ALL, sums, ORDER);
+        sums += row;
+        a10.intoMemorySegment(ALL, sums, ORDER);
+        sums += row;
+        a20.intoMemorySegment(ALL, sums, ORDER);
+        sums += row;
+        a30.intoMemorySegment(ALL, sums, ORDER);
+    }
+
+    private static void floats1x8(long x0, long w0, long stride, int end, long sums) {
+        long w1 = w0 + stride;
+        long w2 = w1 + stride;
+        long w3 = w2 + stride;
+        long w4 = w3 + stride;
+        long w5 = w4 + stride;
+        long w6 = w5 + stride;
+        long w7 = w6 + stride;
+        FloatVector a00 = FloatVector.zero(Lanes.F);
+        FloatVector a01 = FloatVector.zero(Lanes.F);
+        FloatVector a02 = FloatVector.zero(Lanes.F);
+        FloatVector a03 = FloatVector.zero(Lanes.F);
+        FloatVector a04 = FloatVector.zero(Lanes.F);
+        FloatVector a05 = FloatVector.zero(Lanes.F);
+        FloatVector a06 = FloatVector.zero(Lanes.F);
+        FloatVector a07 = FloatVector.zero(Lanes.F);
+        for (int i = 0; i < end; i += Lanes.LANES) {
+            FloatVector v0 = FloatVector.fromMemorySegment(F, ALL, x0 + 4L * i, ORDER);
+            FloatVector u = FloatVector.fromMemorySegment(F, ALL, w0 + 4L * i, ORDER);
+            a00 = u.fma(v0, a00);
+            u = FloatVector.fromMemorySegment(F, ALL, w1 + 4L * i, ORDER);
+            a01 = u.fma(v0, a01);
+            u = FloatVector.fromMemorySegment(F, ALL, w2 + 4L * i, ORDER);
+            a02 = u.fma(v0, a02);
+            u = FloatVector.fromMemorySegment(F, ALL, w3 + 4L * i, ORDER);
+            a03 = u.fma(v0, a03);
+            u = FloatVector.fromMemorySegment(F, ALL, w4 + 4L * i, ORDER);
+            a04 = u.fma(v0, a04);
+            u = FloatVector.fromMemorySegment(F, ALL, w5 + 4L * i, ORDER);
+            a05 = u.fma(v0, a05);
+            u = FloatVector.fromMemorySegment(F, ALL, w6 + 4L * i, ORDER);
+            a06 = u.fma(v0, a06);
+            u = FloatVector.fromMemorySegment(F, ALL, w7 + 4L * i, ORDER);
+            a07 = u.fma(v0, a07);
         }
-        put(y, Lanes.sum(a0), add);
-        put(y + yStride, Lanes.sum(a1), add);
-        put(y + 2 * yStride, Lanes.sum(a2), add);
-        put(y + 3 * yStride, Lanes.sum(a3), add);
+        a00.intoMemorySegment(ALL, sums, ORDER);
+        a01.intoMemorySegment(ALL, sums + VECTOR, ORDER);
+        a02.intoMemorySegment(ALL, sums + 2 * VECTOR, ORDER);
+        a03.intoMemorySegment(ALL, sums + 3 * VECTOR, ORDER);
+        a04.intoMemorySegment(ALL, sums + 4 * VECTOR, ORDER);
+        a05.intoMemorySegment(ALL, sums + 5 * VECTOR, ORDER);
+        a06.intoMemorySegment(ALL, sums + 6 * VECTOR, ORDER);
+        a07.intoMemorySegment(ALL, sums + 7 * VECTOR, ORDER);
+    }
+
+    private static void floats1x1(long x0, long w0, int end, long sums) {
+        FloatVector a00 = FloatVector.zero(Lanes.F);
+        for (int i = 0; i < end; i += Lanes.LANES) {
+            FloatVector v0 = FloatVector.fromMemorySegment(F, ALL, x0 + 4L * i, ORDER);
+            FloatVector u = FloatVector.fromMemorySegment(F, ALL, w0 + 4L * i, ORDER);
+            a00 = u.fma(v0, a00);
+        }
+        a00.intoMemorySegment(ALL, sums, ORDER);
+    }
+
+    private static void halves4x6(long x0, long x1, long x2, long x3, long w0, long stride, int end, long sums,
+            long row) {
+        long w1 = w0 + stride;
+        long w2 = w1 + stride;
+        long w3 = w2 + stride;
+        long w4 = w3 + stride;
+        long w5 = w4 + stride;
+        FloatVector a00 = FloatVector.zero(Lanes.F);
+        FloatVector a01 = FloatVector.zero(Lanes.F);
+        FloatVector a02 = FloatVector.zero(Lanes.F);
+        FloatVector a03 = FloatVector.zero(Lanes.F);
+        FloatVector a04 = FloatVector.zero(Lanes.F);
+        FloatVector a05 = FloatVector.zero(Lanes.F);
+        FloatVector a10 = FloatVector.zero(Lanes.F);
+        FloatVector a11 = FloatVector.zero(Lanes.F);
+        FloatVector a12 = FloatVector.zero(Lanes.F);
+        FloatVector a13 = FloatVector.zero(Lanes.F);
+        FloatVector a14 = FloatVector.zero(Lanes.F);
+        FloatVector a15 = FloatVector.zero(Lanes.F);
+        FloatVector a20 = FloatVector.zero(Lanes.F);
+        FloatVector a21 = FloatVector.zero(Lanes.F);
+        FloatVector a22 = FloatVector.zero(Lanes.F);
+        FloatVector a23 = FloatVector.zero(Lanes.F);
+        FloatVector a24 = FloatVector.zero(Lanes.F);
+        FloatVector a25 = FloatVector.zero(Lanes.F);
+        FloatVector a30 = FloatVector.zero(Lanes.F);
+        FloatVector a31 = FloatVector.zero(Lanes.F);
+        FloatVector a32 = FloatVector.zero(Lanes.F);
+        FloatVector a33 = FloatVector.zero(Lanes.F);
+        FloatVector a34 = FloatVector.zero(Lanes.F);
+        FloatVector a35 = FloatVector.zero(Lanes.F);
+        for (int i = 0; i < end; i += Lanes.LANES) {
+            FloatVector v0 = FloatVector.fromMemorySegment(F, ALL, x0 + 4L * i, ORDER);
+            FloatVector v1 = FloatVector.fromMemorySegment(F, ALL, x1 + 4L * i, ORDER);
+            FloatVector v2 = FloatVector.fromMemorySegment(F, ALL, x2 + 4L * i, ORDER);
+            FloatVector v3 = FloatVector.fromMemorySegment(F, ALL, x3 + 4L * i, ORDER);
+            FloatVector u = ((IntVector) ShortVector.fromMemorySegment(S, ALL, w0 + 2L * i, ORDER)
+                    .convertShape(VectorOperators.ZERO_EXTEND_S2I, I, 0)).lanewise(VectorOperators.LSHL, 16)
+                    .reinterpretAsFloats();
+            a00 = u.fma(v0, a00);
+            a10 = u.fma(v1, a10);
+            a20 = u.fma(v2, a20);
+            a30 = u.fma(v3, a30);
+            u = ((IntVector) ShortVector.fromMemorySegment(S, ALL, w1 + 2L * i, ORDER)
+                    .convertShape(VectorOperators.ZERO_EXTEND_S2I, I, 0)).lanewise(VectorOperators.LSHL, 16)
+                    .reinterpretAsFloats();
+            a01 = u.fma(v0, a01);
+            a11 = u.fma(v1, a11);
+            a21 = u.fma(v2, a21);
+            a31 = u.fma(v3, a31);
+            u = ((IntVector) ShortVector.fromMemorySegment(S, ALL, w2 + 2L * i, ORDER)
+                    .convertShape(VectorOperators.ZERO_EXTEND_S2I, I, 0)).lanewise(VectorOperators.LSHL, 16)
+                    .reinterpretAsFloats();
+            a02 = u.fma(v0, a02);
+            a12 = u.fma(v1, a12);
+            a22 = u.fma(v2, a22);
+            a32 = u.fma(v3, a32);
+            u = ((IntVector) ShortVector.fromMemorySegment(S, ALL, w3 + 2L * i, ORDER)
+                    .convertShape(VectorOperators.ZERO_EXTEND_S2I, I, 0)).lanewise(VectorOperators.LSHL, 16)
+                    .reinterpretAsFloats();
+            a03 = u.fma(v0, a03);
+            a13 = u.fma(v1, a13);
+            a23 = u.fma(v2, a23);
+            a33 = u.fma(v3, a33);
+            u = ((IntVector) ShortVector.fromMemorySegment(S, ALL, w4 + 2L * i, ORDER)
+                    .convertShape(VectorOperators.ZERO_EXTEND_S2I, I, 0)).lanewise(VectorOperators.LSHL, 16)
+                    .reinterpretAsFloats();
+            a04 = u.fma(v0, a04);
+            a14 = u.fma(v1, a14);
+            a24 = u.fma(v2, a24);
+            a34 = u.fma(v3, a34);
+            u = ((IntVector) ShortVector.fromMemorySegment(S, ALL, w5 + 2L * i, ORDER)
+                    .convertShape(VectorOperators.ZERO_EXTEND_S2I, I, 0)).lanewise(VectorOperators.LSHL, 16)
+                    .reinterpretAsFloats();
+            a05 = u.fma(v0, a05);
+            a15 = u.fma(v1, a15);
+            a25 = u.fma(v2, a25);
+            a35 = u.fma(v3, a35);
+        }
+        a00.intoMemorySegment(ALL, sums, ORDER);
+        a01.intoMemorySegment(ALL, sums + VECTOR, ORDER);
+        a02.intoMemorySegment(ALL, sums + 2 * VECTOR, ORDER);
+        a03.intoMemorySegment(ALL, sums + 3 * VECTOR, ORDER);
+        a04.intoMemorySegment(ALL, sums + 4 * VECTOR, ORDER);
+        a05.intoMemorySegment(ALL, sums + 5 * VECTOR, ORDER);
+        sums += row;
+        a10.intoMemorySegment(ALL, sums, ORDER);
+        a11.intoMemorySegment(ALL, sums + VECTOR, ORDER);
+        a12.intoMemorySegment(ALL, sums + 2 * VECTOR, ORDER);
+        a13.intoMemorySegment(ALL, sums + 3 * VECTOR, ORDER);
+        a14.intoMemorySegment(ALL, sums + 4 * VECTOR, ORDER);
+        a15.intoMemorySegment(ALL, sums + 5 * VECTOR, ORDER);
+        sums += row;
+        a20.intoMemorySegment(ALL, sums, ORDER);
+        a21.intoMemorySegment(ALL, sums + VECTOR, ORDER);
+        a22.intoMemorySegment(ALL, sums + 2 * VECTOR, ORDER);
+        a23.intoMemorySegment(ALL, sums + 3 * VECTOR, ORDER);
+        a24.intoMemorySegment(ALL, sums + 4 * VECTOR, ORDER);
+        a25.intoMemorySegment(ALL, sums + 5 * VECTOR, ORDER);
+        sums += row;
+        a30.intoMemorySegment(ALL, sums, ORDER);
+        a31.intoMemorySegment(ALL, sums + VECTOR, ORDER);
+        a32.intoMemorySegment(ALL, sums + 2 * VECTOR, ORDER);
+        a33.intoMemorySegment(ALL, sums + 3 * VECTOR, ORDER);
+        a34.intoMemorySegment(ALL, sums + 4 * VECTOR, ORDER);
+        a35.intoMemorySegment(ALL, sums + 5 * VECTOR, ORDER);
+    }
+
+    private static void halves2x8(long x0, long x1, long w0, long stride, int end, long sums, long row) {
+        long w1 = w0 + stride;
+        long w2 = w1 + stride;
+        long w3 = w2 + stride;
+        long w4 = w3 + stride;
+        long w5 = w4 + stride;
+        long w6 = w5 + stride;
+        long w7 = w6 + stride;
+        FloatVector a00 = FloatVector.zero(Lanes.F);
+        FloatVector a01 = FloatVector.zero(Lanes.F);
+        FloatVector a02 = FloatVector.zero(Lanes.F);
+        FloatVector a03 = FloatVector.zero(Lanes.F);
+        FloatVector a04 = FloatVector.zero(Lanes.F);
+        FloatVector a05 = FloatVector.zero(Lanes.F);
+        FloatVector a06 = FloatVector.zero(Lanes.F);
+        FloatVector a07 = FloatVector.zero(Lanes.F);
+        FloatVector a10 = FloatVector.zero(Lanes.F);
+        FloatVector a11 = FloatVector.zero(Lanes.F);
+        FloatVector a12 = FloatVector.zero(Lanes.F);
+        FloatVector a13 = FloatVector.zero(Lanes.F);
+        FloatVector a14 = FloatVector.zero(Lanes.F);
+        FloatVector a15 = FloatVector.zero(Lanes.F);
+        FloatVector a16 = FloatVector.zero(Lanes.F);
+        FloatVector a17 = FloatVector.zero(Lanes.F);
+        for (int i = 0; i < end; i += Lanes.LANES) {
+            FloatVector v0 = FloatVector.fromMemorySegment(F, ALL, x0 + 4L * i, ORDER);
+            FloatVector v1 = FloatVector.fromMemorySegment(F, ALL, x1 + 4L * i, ORDER);
+            FloatVector u = ((IntVector) ShortVector.fromMemorySegment(S, ALL, w0 + 2L * i, ORDER)
+                    .convertShape(VectorOperators.ZERO_EXTEND_S2I, I, 0)).lanewise(VectorOperators.LSHL, 16)
+                    .reinterpretAsFloats();
+            a00 = u.fma(v0, a00);
+            a10 = u.fma(v1, a10);
+            u = ((IntVector) ShortVector.fromMemorySegment(S, ALL, w1 + 2L * i, ORDER)
+                    .convertShape(VectorOperators.ZERO_EXTEND_S2I, I, 0)).lanewise(VectorOperators.LSHL, 16)
+                    .reinterpretAsFloats();
+            a01 = u.fma(v0, a01);
+            a11 = u.fma(v1, a11);
+            u = ((IntVector) ShortVector.fromMemorySegment(S, ALL, w2 + 2L * i, ORDER)
+                    .convertShape(VectorOperators.ZERO_EXTEND_S2I, I, 0)).lanewise(VectorOperators.LSHL, 16)
+                    .reinterpretAsFloats();
+            a02 = u.fma(v0, a02);
+            a12 = u.fma(v1, a12);
+            u = ((IntVector) ShortVector.fromMemorySegment(S, ALL, w3 + 2L * i, ORDER)
+                    .convertShape(VectorOperators.ZERO_EXTEND_S2I, I, 0)).lanewise(VectorOperators.LSHL, 16)
+                    .reinterpretAsFloats();
+            a03 = u.fma(v0, a03);
+            a13 = u.fma(v1, a13);
+            u = ((IntVector) ShortVector.fromMemorySegment(S, ALL, w4 + 2L * i, ORDER)
+                    .convertShape(VectorOperators.ZERO_EXTEND_S2I, I, 0)).lanewise(VectorOperators.LSHL, 16)
+                    .reinterpretAsFloats();
+            a04 = u.fma(v0, a04);
+            a14 = u.fma(v1, a14);
+            u = ((IntVector) ShortVector.fromMemorySegment(S, ALL, w5 + 2L * i, ORDER)
+                    .convertShape(VectorOperators.ZERO_EXTEND_S2I, I, 0)).lanewise(VectorOperators.LSHL, 16)
+                    .reinterpretAsFloats();
+            a05 = u.fma(v0, a05);
+            a15 = u.fma(v1, a15);
+            u = ((IntVector) ShortVector.fromMemorySegment(S, ALL, w6 + 2L * i, ORDER)
+                    .convertShape(VectorOperators.ZERO_EXTEND_S2I, I, 0)).lanewise(VectorOperators.LSHL, 16)
+                    .reinterpretAsFloats();
+            a06 = u.fma(v0, a06);
+            a16 = u.fma(v1, a16);
+            u = ((IntVector) ShortVector.fromMemorySegment(S, ALL, w7 + 2L * i, ORDER)
+                    .convertShape(VectorOperators.ZERO_EXTEND_S2I, I, 0)).lanewise(VectorOperators.LSHL, 16)
+                    .reinterpretAsFloats();
+            a07 = u.fma(v0, a07);
+            a17 = u.fma(v1, a17);
+        }
+        a00.intoMemorySegment(ALL, sums, ORDER);
+        a01.intoMemorySegment(ALL, sums + VECTOR, ORDER);
+        a02.intoMemorySegment(ALL, sums + 2 * VECTOR, ORDER);
+        a03.intoMemorySegment(ALL, sums + 3 * VECTOR, ORDER);
+        a04.intoMemorySegment(ALL, sums + 4 * VECTOR, ORDER);
+        a05.intoMemorySegment(ALL, sums + 5 * VECTOR, ORDER);
+        a06.intoMemorySegment(ALL, sums + 6 * VECTOR, ORDER);
+        a07.intoMemorySegment(ALL, sums + 7 * VECTOR, ORDER);
+        sums += row;
+        a10.intoMemorySegment(ALL, sums, ORDER);
+        a11.intoMemorySegment(ALL, sums + VECTOR, ORDER);
+        a12.intoMemorySegment(ALL, sums + 2 * VECTOR, ORDER);
+        a13.intoMemorySegment(ALL, sums + 3 * VECTOR, ORDER);
+        a14.intoMemorySegment(ALL, sums + 4 * VECTOR, ORDER);
+        a15.intoMemorySegment(ALL, sums + 5 * VECTOR, ORDER);
+        a16.intoMemorySegment(ALL, sums + 6 * VECTOR, ORDER);
+        a17.intoMemorySegment(ALL, sums + 7 * VECTOR, ORDER);
+    }
+
+    private static void halves1x8(long x0, long w0, long stride, int end, long sums) {
+        long w1 = w0 + stride;
+        long w2 = w1 + stride;
+        long w3 = w2 + stride;
+        long w4 = w3 + stride;
+        long w5 = w4 + stride;
+        long w6 = w5 + stride;
+        long w7 = w6 + stride;
+        FloatVector a00 = FloatVector.zero(Lanes.F);
+        FloatVector a01 = FloatVector.zero(Lanes.F);
+        FloatVector a02 = FloatVector.zero(Lanes.F);
+        FloatVector a03 = FloatVector.zero(Lanes.F);
+        FloatVector a04 = FloatVector.zero(Lanes.F);
+        FloatVector a05 = FloatVector.zero(Lanes.F);
+        FloatVector a06 = FloatVector.zero(Lanes.F);
+        FloatVector a07 = FloatVector.zero(Lanes.F);
+        for (int i = 0; i < end; i += Lanes.LANES) {
+            FloatVector v0 = FloatVector.fromMemorySegment(F, ALL, x0 + 4L * i, ORDER);
+            FloatVector u = ((IntVector) ShortVector.fromMemorySegment(S, ALL, w0 + 2L * i, ORDER)
+                    .convertShape(VectorOperators.ZERO_EXTEND_S2I, I, 0)).lanewise(VectorOperators.LSHL, 16)
+                    .reinterpretAsFloats();
+            a00 = u.fma(v0, a00);
+            u = ((IntVector) ShortVector.fromMemorySegment(S, ALL, w1 + 2L * i, ORDER)
+                    .convertShape(VectorOperators.ZERO_EXTEND_S2I, I, 0)).lanewise(VectorOperators.LSHL, 16)
+                    .reinterpretAsFloats();
+            a01 = u.fma(v0, a01);
+            u = ((IntVector) ShortVector.fromMemorySegment(S, ALL, w2 + 2L * i, ORDER)
+                    .convertShape(VectorOperators.ZERO_EXTEND_S2I, I, 0)).lanewise(VectorOperators.LSHL, 16)
+                    .reinterpretAsFloats();
+            a02 = u.fma(v0, a02);
+            u = ((IntVector) ShortVector.fromMemorySegment(S, ALL, w3 + 2L * i, ORDER)
+                    .convertShape(VectorOperators.ZERO_EXTEND_S2I, I, 0)).lanewise(VectorOperators.LSHL, 16)
+                    .reinterpretAsFloats();
+            a03 = u.fma(v0, a03);
+            u = ((IntVector) ShortVector.fromMemorySegment(S, ALL, w4 + 2L * i, ORDER)
+                    .convertShape(VectorOperators.ZERO_EXTEND_S2I, I, 0)).lanewise(VectorOperators.LSHL, 16)
+                    .reinterpretAsFloats();
+            a04 = u.fma(v0, a04);
+            u = ((IntVector) ShortVector.fromMemorySegment(S, ALL, w5 + 2L * i, ORDER)
+                    .convertShape(VectorOperators.ZERO_EXTEND_S2I, I, 0)).lanewise(VectorOperators.LSHL, 16)
+                    .reinterpretAsFloats();
+            a05 = u.fma(v0, a05);
+            u = ((IntVector) ShortVector.fromMemorySegment(S, ALL, w6 + 2L * i, ORDER)
+                    .convertShape(VectorOperators.ZERO_EXTEND_S2I, I, 0)).lanewise(VectorOperators.LSHL, 16)
+                    .reinterpretAsFloats();
+            a06 = u.fma(v0, a06);
+            u = ((IntVector) ShortVector.fromMemorySegment(S, ALL, w7 + 2L * i, ORDER)
+                    .convertShape(VectorOperators.ZERO_EXTEND_S2I, I, 0)).lanewise(VectorOperators.LSHL, 16)
+                    .reinterpretAsFloats();
+            a07 = u.fma(v0, a07);
+        }
+        a00.intoMemorySegment(ALL, sums, ORDER);
+        a01.intoMemorySegment(ALL, sums + VECTOR, ORDER);
+        a02.intoMemorySegment(ALL, sums + 2 * VECTOR, ORDER);
+        a03.intoMemorySegment(ALL, sums + 3 * VECTOR, ORDER);
+        a04.intoMemorySegment(ALL, sums + 4 * VECTOR, ORDER);
+        a05.intoMemorySegment(ALL, sums + 5 * VECTOR, ORDER);
+        a06.intoMemorySegment(ALL, sums + 6 * VECTOR, ORDER);
+        a07.intoMemorySegment(ALL, sums + 7 * VECTOR, ORDER);
+    }
+
+    private static void halves1x1(long x0, long w0, int end, long sums) {
+        FloatVector a00 = FloatVector.zero(Lanes.F);
+        for (int i = 0; i < end; i += Lanes.LANES) {
+            FloatVector v0 = FloatVector.fromMemorySegment(F, ALL, x0 + 4L * i, ORDER);
+            FloatVector u = ((IntVector) ShortVector.fromMemorySegment(S, ALL, w0 + 2L * i, ORDER)
+                    .convertShape(VectorOperators.ZERO_EXTEND_S2I, I, 0)).lanewise(VectorOperators.LSHL, 16)
+                    .reinterpretAsFloats();
+            a00 = u.fma(v0, a00);
+        }
+        a00.intoMemorySegment(ALL, sums, ORDER);
+    }
+
+    private static void floatsRest(long x, long w, int n, long sum) {
+        VectorMask<Float> mask = Lanes.first(n);
+        FloatVector.fromMemorySegment(F, ALL, w, ORDER, mask).fma(FloatVector.fromMemorySegment(F, ALL, x, ORDER, mask),
+                FloatVector.fromMemorySegment(F, ALL, sum, ORDER)).intoMemorySegment(ALL, sum, ORDER);
+    }
+
+    private static void halvesRest(long x, long w, int n, long sum) {
+        Lanes.loadBf16(w, n).fma(FloatVector.fromMemorySegment(F, ALL, x, ORDER, Lanes.first(n)),
+                FloatVector.fromMemorySegment(F, ALL, sum, ORDER)).intoMemorySegment(ALL, sum, ORDER);
     }
 }
