@@ -149,8 +149,8 @@ public final class Code2Wav {
         for (int g = 0; g < codes.length; g++)
             for (int code : codes[g])
                 if (code < 0 || code >= (codes.length - g) * config.codebookSize())
-                    throw new IllegalArgumentException("code " + code + " of group " + g + ", expected 0 to "
-                            + (config.codebookSize() - 1));
+                throw new IllegalArgumentException("code " + code + " of group " + g + ", expected 0 to "
+                        + (config.codebookSize() - 1));
         return codes[0].length;
     }
 

@@ -46,10 +46,15 @@ public final class OmniModel implements AutoCloseable {
         return build(config, generation, new Weights(backend, checkpoint, matrixType), speaks);
     }
 
-    /** A model from a configuration alone, with seeded random weights in bfloat16. */
-    public static OmniModel random(Backend backend, OmniConfig config, long seed) {
+    /**
+     * A model from a configuration alone, with seeded random weights.
+     *
+     * @param matrixType
+     *            what matrices are converted to, or null for bfloat16
+     */
+    public static OmniModel random(Backend backend, OmniConfig config, long seed, DType matrixType) {
         double deviation = config.thinker().text().initializerRange();
-        Weights weights = new Weights(backend, new RandomWeights(seed, deviation), null);
+        Weights weights = new Weights(backend, new RandomWeights(seed, deviation), matrixType);
         return build(config, GenerationConfig.defaults(config), weights, config.enableAudioOutput());
     }
 

@@ -175,7 +175,8 @@ public final class Parity {
         int exact = 0;
         int compared = 0;
         for (int i = 0; i < ours.elements.length; i++) {
-            if (Double.isNaN(ours.elements[i]) && ours.padded) continue;
+            if (Double.isNaN(ours.elements[i]) && ours.padded)
+                continue;
             compared++;
             double expected = golden.dtype() == DType.F32 ? golden.getFloat(i) : golden.getLong(i);
             double error = Math.abs(ours.elements[i] - expected);
@@ -227,7 +228,8 @@ public final class Parity {
 
         /** Whether sound was decoded or resampled on its way, where upstream's libraries may round otherwise. */
         boolean isDecoded() {
-            if (json.path("arguments").path("use_audio_in_video").asBoolean()) return true;
+            if (json.path("arguments").path("use_audio_in_video").asBoolean())
+                return true;
             return json.findValues("audio").stream().filter(JsonNode::isTextual)
                     .anyMatch(path -> !isPlain(media.resolve(path.asText())));
         }
@@ -433,8 +435,8 @@ public final class Parity {
                     double[] values = Definitions.doubles(start.embeds().toFloats());
                     System.arraycopy(values, 0, embeds, (i * width + from) * hidden, values.length);
                 }
-                put("talker.inputs_embeds", new Value(new int[] {starts.size(), width, hidden}, embeds, true));
-                put("talker.talker_input_ids", new Value(new int[] {starts.size(), width}, ids, true));
+                put("talker.inputs_embeds", new Value(new int[]{starts.size(), width, hidden}, embeds, true));
+                put("talker.talker_input_ids", new Value(new int[]{starts.size(), width}, ids, true));
                 int steps = trailing.stream().mapToInt(t -> t.length / hidden).max().orElse(0);
                 float[] pad = talker.textHidden(model.config().ttsPad()).toFloats();
                 float[] all = new float[trailing.size() * steps * hidden];

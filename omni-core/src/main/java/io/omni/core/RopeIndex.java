@@ -48,7 +48,8 @@ public record RopeIndex(float[][] positions, float delta) {
             int vision = imagesLeft + videosLeft > 0 ? find(ids, tokens.visionStart(), at) : ids.length;
             int sound = audiosLeft > 0 ? find(ids, tokens.audioStart(), at) : ids.length;
             int start = Math.min(vision, sound);
-            if (start == ids.length) break;
+            if (start == ids.length)
+                break;
             builder.line(start - at);
             if (start == sound) {
                 int n = audioTokens[audio++];
@@ -73,8 +74,10 @@ public record RopeIndex(float[][] positions, float delta) {
                 builder.grid(grid, merge, still ? 1 : (float) grid.secondsPerGrid(), perSecond);
                 builder.line(1);
                 at = start + grid.tokens(merge) + 2;
-                if (still) imagesLeft--;
-                else videosLeft--;
+                if (still)
+                    imagesLeft--;
+                else
+                    videosLeft--;
             }
         }
         builder.line(ids.length - at);
@@ -154,7 +157,8 @@ public record RopeIndex(float[][] positions, float delta) {
     private static int pairs(int[] ids, int first, int second) {
         int n = 0;
         for (int i = 0; i + 1 < ids.length; i++)
-            if (ids[i] == first && ids[i + 1] == second) n++;
+            if (ids[i] == first && ids[i + 1] == second)
+            n++;
         return n;
     }
 

@@ -196,14 +196,17 @@ public final class Talker {
         for (int i = 0; i + 1 < tokens.length; i++) {
             if (tokens[i] == media.audioStart()) {
                 int n = thinkerConfig.audio().tokens(inputs.audios().get(audio++).frames());
-                if (user[i]) audioTokens.add(n);
+                if (user[i])
+                    audioTokens.add(n);
             } else if (tokens[i] == media.visionStart()) {
                 if (tokens[i + 1] == media.image()) {
                     RopeIndex.Grid grid = allImages.get(image++);
-                    if (user[i]) images.add(grid);
+                    if (user[i])
+                        images.add(grid);
                 } else if (tokens[i + 1] == media.video() || tokens[i + 1] == media.audioStart()) {
                     RopeIndex.Grid grid = allVideos.get(video++);
-                    if (user[i]) videos.add(grid);
+                    if (user[i])
+                        videos.add(grid);
                 }
             }
         }
