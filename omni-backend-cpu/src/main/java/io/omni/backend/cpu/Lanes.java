@@ -190,17 +190,14 @@ final class Lanes {
         // two steps, so that neither power of two leaves the range of normal numbers
         IntVector power = shifted.reinterpretAsInts().sub(0x4b400000);
         IntVector half = power.lanewise(VectorOperators.ASHR, 1);
-        p = p.mul(powerOfTwo(half)).mul(powerOfTwo(power.sub(half)));
+        p = p.mul(half.add(127).lanewise(VectorOperators.LSHL, 23).reinterpretAsFloats())
+                .mul(power.sub(half).add(127).lanewise(VectorOperators.LSHL, 23).reinterpretAsFloats());
         p = p.blend(Float.POSITIVE_INFINITY, x.compare(VectorOperators.GT, 88.73f));
         return p.blend(0f, x.compare(VectorOperators.LT, -104f));
     }
 
     static float exp(float x) {
         return exp(FloatVector.broadcast(F, x)).lane(0);
-    }
-
-    private static FloatVector powerOfTwo(IntVector n) {
-        return n.add(127).lanewise(VectorOperators.LSHL, 23).reinterpretAsFloats();
     }
 
     static FloatVector broadcast(float value) {
@@ -225,12 +222,13 @@ final class Lanes {
     /** x · Φ(x) from the complementary error function of |x| / √2, so that the left tail has no cancellation. */
     static FloatVector gelu(FloatVector x) {
         FloatVector a = x.abs().mul(0.70710678f);
-        FloatVector square = a.mul(a);
-        FloatVector rest = a.fma(a, square.neg());
+        FloatVector square = x.mul(x);
+        // what rounding the square lost would be multiplied by it in the exponential
+        FloatVector rest = x.fma(x, square.neg()).mul(0.5f);
         FloatVector t = FloatVector.broadcast(F, 1f)
                 .div(a.fma(FloatVector.broadcast(F, 0.5f), FloatVector.broadcast(F, 1f)));
         FloatVector p = tail(t);
-        FloatVector e = exp(square.neg());
+        FloatVector e = exp(square.mul(-0.5f));
         e = e.sub(e.mul(rest));
         FloatVector tail = x.mul(e.mul(p.mul(t)).mul(0.5f));
         // an infinity's tail is 0, where the formula has infinity times 0
