@@ -46,6 +46,7 @@ public final class CpuBackendProvider implements BackendProvider {
     }
 
     // no class of the Vector API may be linked before this has looked for its module
+    @SuppressWarnings("restricted")
     private static String obstacle() {
         if (ModuleLayer.boot().findModule("jdk.incubator.vector").isEmpty())
             return "the Vector API is not there: start java with --add-modules jdk.incubator.vector";

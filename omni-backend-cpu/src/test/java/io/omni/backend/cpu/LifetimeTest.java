@@ -249,7 +249,7 @@ class LifetimeTest extends CpuTest {
     @Test
     void largeBlocksAreNotKept() {
         for (int i = 0; i < 5; i++)
-            try (Scope step = backend.scope()) {
+            try (Scope _ = backend.scope()) {
                 for (int j = 0; j < 6; j++)
                     backend.tensorOps().embedding(weight(DType.BF16, WeightRole.EMBEDDING, 1, 1 << 14),
                             backend.tensor(new int[1 << 9], 1 << 9));
