@@ -7,7 +7,8 @@ final class Block {
     final long address;
     private final long bytes;
     private final Memory memory;
-    // what keeps borrowed memory alive
+    // keeps borrowed memory alive; never read
+    @SuppressWarnings("unused")
     private final Object source;
     private final AtomicInteger users = new AtomicInteger(1);
 
@@ -35,10 +36,5 @@ final class Block {
     void release() {
         if (users.decrementAndGet() == 0 && memory != null)
             memory.give(address, bytes);
-    }
-
-    @Override
-    public String toString() {
-        return source == null ? bytes + " bytes" : source.toString();
     }
 }

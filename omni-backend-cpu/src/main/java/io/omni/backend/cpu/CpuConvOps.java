@@ -51,7 +51,7 @@ final class CpuConvOps implements ConvOps {
         int length = y.dim(0);
         long row = 4L * w.in();
         boolean contiguous = kernel == 1 || conv.dilation() == 1;
-        int chunk = (int) Math.clamp(GATHERED_BYTES / Math.max(1, row), 16, Math.max(16, length));
+        int chunk = Math.clamp(GATHERED_BYTES / Math.max(1, row), 16, Math.max(16, length));
         for (int first = 0; first < length; first += chunk) {
             int from = first;
             int n = Math.min(chunk, length - first);
@@ -231,7 +231,7 @@ final class CpuConvOps implements ConvOps {
         Matrix w = new Matrix(packed.address(), packed.dtype(), out, kernelHeight * kernelWidth * in);
         int cells = out == 0 ? 0 : Math.toIntExact(y.size() / out);
         long row = 4L * w.in();
-        int chunk = (int) Math.clamp(GATHERED_BYTES / Math.max(1, row), 16, Math.max(16, cells));
+        int chunk = Math.clamp(GATHERED_BYTES / Math.max(1, row), 16, Math.max(16, cells));
         long bytes = row * Math.min(chunk, cells);
         long scratch = backend.memory.take(bytes);
         try {

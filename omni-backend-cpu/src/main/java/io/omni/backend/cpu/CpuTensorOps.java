@@ -468,7 +468,7 @@ final class CpuTensorOps implements TensorOps {
             // few rows: a hundred kilobytes of weights or so, but some tasks for each thread
             int outs = rows >= 4
                     ? Product.outputsPerBlock(w.in())
-                    : (int) Math.clamp((128 << 10) / Math.max(1, w.rowBytes()) / 8 * 8, 8, 512);
+                    : Math.clamp((128 << 10) / Math.max(1, w.rowBytes()) / 8 * 8, 8, 512);
             if ((long) rows * w.out() * w.in() < 1 << 16)
                 return Math.max(1, w.out());
             int fair = (w.out() / (4 * threads) + 7) / 8 * 8;

@@ -14,6 +14,7 @@ import java.util.concurrent.atomic.AtomicLong;
  * A backend's memory outside the heap: blocks of a few sizes per power of two, aligned to 64 bytes, kept for the next
  * one who asks. The C library's allocator rather than an arena: no zeroing, and closing a shared arena stops all threads.
  */
+@SuppressWarnings("restricted")
 final class Memory {
     /** Everything, by address: a constant without lifetime, so that accesses compile to plain loads and stores. */
     static final MemorySegment ALL = MemorySegment.NULL.reinterpret(Long.MAX_VALUE);

@@ -40,7 +40,7 @@ final class Product {
     /** Outputs that a task should take together, a multiple of the tile. */
     static int outputsPerBlock(int in) {
         long rows = BLOCK_BYTES / Math.max(1, 4L * in);
-        return (int) Math.clamp(rows / TILE_OUTS * TILE_OUTS, TILE_OUTS, MOST_OUTS);
+        return Math.clamp(rows / TILE_OUTS * TILE_OUTS, TILE_OUTS, MOST_OUTS);
     }
 
     /**

@@ -249,7 +249,7 @@ class LifetimeTest extends CpuTest {
     @Test
     void largeBlocksAreNotKept() {
         for (int i = 0; i < 5; i++)
-            try (Scope step = backend.scope()) {
+            try (Scope _ = backend.scope()) {
                 for (int j = 0; j < 6; j++)
                     backend.tensorOps().embedding(weight(DType.BF16, WeightRole.EMBEDDING, 1, 1 << 14),
                             backend.tensor(new int[1 << 9], 1 << 9));
@@ -267,7 +267,7 @@ class LifetimeTest extends CpuTest {
             for (int i = 0; i < 4; i++)
                 work.add(() -> {
                     for (int j = 0; j < 300; j++)
-                        try (Scope step = backend.scope()) {
+                        try (Scope _ = backend.scope()) {
                             Tensor y = backend.tensorOps().linear(backend.tensor(x, 1, 300), w);
                             if (!Arrays.equals(y.toFloats(), expected))
                                 return false;
