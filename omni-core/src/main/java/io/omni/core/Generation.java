@@ -29,6 +29,8 @@ import java.util.stream.IntStream;
 final class Generation {
     /** Frames of the first pieces of sound: small ones first, so that it starts early. All others have the last size. */
     private static final int[] PIECES = {2, 4, 8};
+    /** Text tokens that the Thinker writes before it lets the first sound out, which shares the cores with it. */
+    private static final int HEAD_START = 8;
     /** Upstream's constants for the codes that the predictor draws, when the Talker samples. */
     private static final int PREDICTOR_TOP_K = 50;
     private static final float PREDICTOR_TOP_P = 0.8f;
@@ -80,6 +82,8 @@ final class Generation {
         /** What the Talker needs of the Thinker's reading; set before the first token. */
         Thinker.Prompt prompt;
         Tensor acceptHidden;
+        /** Whether the first piece of sound is out, or there will be none. */
+        volatile boolean heard;
         double prefill = Double.NaN;
         double firstText = Double.NaN;
         double textDone = Double.NaN;
@@ -146,13 +150,13 @@ final class Generation {
     List<Reply> run() {
         List<Answer> speaking = answers.stream().filter(a -> a.speaks).toList();
         if (speaking.isEmpty()) {
-            think();
+            think(false);
         } else {
             AtomicReference<Throwable> failure = new AtomicReference<>();
             List<Thread> stages = List.of(stage("omni-talker", () -> talk(speaking), failure),
                     stage("omni-code2wav", () -> sound(speaking), failure));
             try {
-                guarded(this::think, failure).run();
+                guarded(() -> think(true), failure).run();
             } finally {
                 stages.forEach(Generation::join);
                 speaking.forEach(Generation::free);
@@ -169,7 +173,7 @@ final class Generation {
     List<Reply> runSequentially() {
         List<Answer> speaking = answers.stream().filter(a -> a.speaks).toList();
         try {
-            think();
+            think(false);
             if (!speaking.isEmpty()) {
                 talk(speaking);
                 sound(speaking);
@@ -234,7 +238,8 @@ final class Generation {
 
     // The Thinker: reads the prompts, writes the texts.
 
-    private void think() {
+    /** @param pacing whether the first sound goes before the rest of the text */
+    private void think(boolean pacing) {
         List<KvCache> caches = new ArrayList<>();
         List<Sampler> samplers = new ArrayList<>();
         try {
@@ -250,6 +255,8 @@ final class Generation {
             List<Integer> active = accept(IntStream.range(0, answers.size()).boxed().toList(), tokens);
             while (!active.isEmpty()) {
                 cancellation.check();
+                if (pacing)
+                    letSoundOut();
                 tokens = write(active, ropes, caches, samplers);
                 active = accept(active, tokens);
             }
@@ -257,6 +264,13 @@ final class Generation {
             caches.forEach(KvCache::close);
             samplers.forEach(Sampler::close);
         }
+    }
+
+    /** A listener waits for the first sound and a reader has something to read: waits until it is out. */
+    private void letSoundOut() {
+        for (Answer answer : answers)
+            if (answer.speaks && answer.tokens.size() >= HEAD_START)
+            cancellation.await(() -> answer.heard);
     }
 
     private Sampler sampler(GenerationArguments arguments, long seed, int[] history, int vocabulary) {
@@ -292,7 +306,7 @@ final class Generation {
                 Thinker.Prompt prompt = prompts.get(i);
                 Tensor embeds = scope.detach(ops.slice(prompt.embeds(), 0, prompt.length()));
                 answer.acceptHidden = scope.detach(accept);
-                answer.prompt = new Thinker.Prompt(prompt.ids(), embeds, null, List.of(), prompt.rope());
+                answer.prompt = new Thinker.Prompt(prompt.ids(), embeds, new int[0], List.of(), prompt.rope());
                 for (int token : model.talker().promptText(prompt.ids()))
                     answer.spoken.add(token);
             }
@@ -513,6 +527,7 @@ final class Generation {
                 done += n;
                 piece++;
             }
+            cancellation.update(() -> answer.heard = true);
             if (n == size)
                 return true;
             answer.audioDone = now();

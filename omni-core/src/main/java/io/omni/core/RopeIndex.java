@@ -108,6 +108,13 @@ public record RopeIndex(float[][] positions, float delta) {
                 Grid.of(videos), useAudioInVideo);
     }
 
+    /** The positions of tokens {@code from} to {@code to}. */
+    RopeIndex slice(int from, int to) {
+        return new RopeIndex(
+                Arrays.stream(positions).map(row -> Arrays.copyOfRange(row, from, to)).toArray(float[][]::new),
+                delta);
+    }
+
     /** The positions of packed prompts, {@code [3][tokens]}. */
     static float[][] joined(List<RopeIndex> prompts) {
         int tokens = prompts.stream().mapToInt(p -> p.positions[0].length).sum();

@@ -21,6 +21,9 @@ import java.util.stream.IntStream;
  * number of threads may call at once.
  */
 public final class Thinker {
+    /** Tokens of prompts that go through the layers at once. */
+    private static final int TOKENS_AT_ONCE = 1024;
+
     private final Backend backend;
     private final ThinkerConfig config;
     private final AudioEncoder audioTower;
@@ -81,14 +84,14 @@ public final class Thinker {
      *
      * @param embeds
      *            {@code [tokens, hidden]}, with the media's tokens in their places
-     * @param visualIndex
-     *            which tokens are visual, I32 {@code [n]}; null if none
+     * @param visualRows
+     *            which tokens are visual; empty if none
      * @param deepstack
      *            {@code [n, hidden]} to add after each of the first layers
      * @param rope
      *            positions
      */
-    public record Prompt(int[] ids, Tensor embeds, Tensor visualIndex, List<Tensor> deepstack, RopeIndex rope) {
+    public record Prompt(int[] ids, Tensor embeds, int[] visualRows, List<Tensor> deepstack, RopeIndex rope) {
         public int length() {
             return ids.length;
         }
@@ -115,13 +118,12 @@ public final class Thinker {
             if (videos != null)
                 embeds = merge(embeds, ids, tokens.video(), videos.embeds(), "video");
 
-            Tensor index = null;
+            int[] visualRows = new int[0];
             List<Tensor> deepstack = new ArrayList<>();
             if (images != null || videos != null) {
                 int[] imageAt = positionsOf(ids, tokens.image());
                 int[] videoAt = positionsOf(ids, tokens.video());
-                int[] all = IntStream.concat(Arrays.stream(imageAt), Arrays.stream(videoAt)).toArray();
-                index = scope.keep(backend.tensor(all, all.length));
+                visualRows = IntStream.concat(Arrays.stream(imageAt), Arrays.stream(videoAt)).toArray();
                 int levels = (images != null ? images : videos).deepstack().size();
                 for (int i = 0; i < levels; i++) {
                     List<Tensor> both = new ArrayList<>();
@@ -134,7 +136,7 @@ public final class Thinker {
             }
             RopeIndex rope = RopeIndex.of(ids, config, inputs.audios(), inputs.images(), inputs.videos(),
                     inputs.useAudioInVideo());
-            return new Prompt(ids, scope.keep(embeds), index, deepstack, rope);
+            return new Prompt(ids, scope.keep(embeds), visualRows, deepstack, rope);
         }
     }
 
@@ -156,7 +158,8 @@ public final class Thinker {
      * @param lastHidden
      *            {@code [tokens, hidden]}, after the last layer and the final norm
      * @param hiddenStates
-     *            for each layer asked for, {@code [tokens, hidden]}: what layer i reads, 0 being the embeddings
+     *            for each layer asked for, in order, {@code [tokens, hidden]}: what layer i reads, 0 being the embeddings; one past
+     *            the last layer is {@code lastHidden}
      * @param routerLogits
      *            if asked for, {@code [tokens, experts]} of each sparse layer, in order; else empty
      */
@@ -172,14 +175,68 @@ public final class Thinker {
      */
     public Output prefill(List<Prompt> prompts, List<KvCache> caches, Set<Integer> layers, boolean routerLogits) {
         TensorOps ops = backend.tensorOps();
-        Packed packed = Packed.ofLengths(prompts.stream().mapToInt(Prompt::length).toArray());
         try (Scope scope = backend.scope()) {
-            Tensor embeds = prompts.size() == 1
-                    ? prompts.getFirst().embeds()
-                    : ops.concat(prompts.stream().map(Prompt::embeds).toList());
-            Recorder tap = new Recorder(prompts, packed, layers, routerLogits);
-            float[][] positions = RopeIndex.joined(prompts.stream().map(Prompt::rope).toList());
-            Tensor hidden = model.forward(embeds, positions, caches, packed, tap);
+            List<Output> parts = new ArrayList<>();
+            for (List<Piece> group : groups(prompts))
+                parts.add(read(group, caches, layers, routerLogits));
+            Output first = parts.getFirst();
+            Tensor hidden = scope.keep(ops.concat(parts.stream().map(Output::lastHidden).toList()));
+            List<Tensor> states = new ArrayList<>();
+            for (int i = 0; i < first.hiddenStates().size(); i++) {
+                int at = i;
+                states.add(scope.keep(ops.concat(parts.stream().map(p -> p.hiddenStates().get(at)).toList())));
+            }
+            List<Tensor> router = new ArrayList<>();
+            for (int i = 0; i < first.routerLogits().size(); i++) {
+                int at = i;
+                router.add(scope.keep(ops.concat(parts.stream().map(p -> p.routerLogits().get(at)).toList())));
+            }
+            return new Output(hidden, states, router);
+        }
+    }
+
+    /** Tokens {@code from} to {@code to} of prompt {@code index} of the call. */
+    private record Piece(int index, Prompt prompt, int from, int to) {
+        int length() {
+            return to - from;
+        }
+    }
+
+    /** Cuts the prompts into groups of few enough tokens that what their layers compute stays small in memory. */
+    private static List<List<Piece>> groups(List<Prompt> prompts) {
+        List<List<Piece>> groups = new ArrayList<>();
+        List<Piece> group = new ArrayList<>();
+        int room = TOKENS_AT_ONCE;
+        for (int i = 0; i < prompts.size(); i++)
+            for (int from = 0; from < prompts.get(i).length();) {
+                int to = Math.min(prompts.get(i).length(), from + room);
+                group.add(new Piece(i, prompts.get(i), from, to));
+                room -= to - from;
+                from = to;
+                if (room == 0) {
+                    groups.add(group);
+                    group = new ArrayList<>();
+                    room = TOKENS_AT_ONCE;
+                }
+            }
+        if (!group.isEmpty())
+            groups.add(group);
+        return groups;
+    }
+
+    private Output read(List<Piece> group, List<KvCache> caches, Set<Integer> layers, boolean routerLogits) {
+        TensorOps ops = backend.tensorOps();
+        Packed packed = Packed.ofLengths(group.stream().mapToInt(Piece::length).toArray());
+        try (Scope scope = backend.scope()) {
+            Tensor embeds = ops.concat(
+                    group.stream().map(p -> ops.slice(p.prompt().embeds(), p.from(), p.to())).toList());
+            float[][] positions = RopeIndex.joined(
+                    group.stream().map(p -> p.prompt().rope().slice(p.from(), p.to())).toList());
+            Recorder tap = new Recorder(group, packed, layers, routerLogits);
+            Tensor hidden = model.forward(embeds, positions, group.stream().map(p -> caches.get(p.index())).toList(),
+                    packed, tap);
+            if (layers.contains(config.text().numHiddenLayers()))
+                tap.captured.add(hidden);
             tap.captured.forEach(scope::keep);
             tap.router.forEach(scope::keep);
             return new Output(scope.keep(hidden), tap.captured, tap.router);
@@ -195,21 +252,25 @@ public final class Thinker {
         private final List<Tensor> deepstack = new ArrayList<>();
         private Tensor index;
 
-        Recorder(List<Prompt> prompts, Packed packed, Set<Integer> layers, boolean routerLogits) {
+        Recorder(List<Piece> group, Packed packed, Set<Integer> layers, boolean routerLogits) {
             this.layers = layers;
             this.routerLogits = routerLogits;
             List<Integer> rows = new ArrayList<>();
             List<List<Tensor>> features = new ArrayList<>();
-            for (int i = 0; i < prompts.size(); i++) {
-                Prompt prompt = prompts.get(i);
-                if (prompt.visualIndex() == null)
+            for (int i = 0; i < group.size(); i++) {
+                Piece piece = group.get(i);
+                int[] visual = piece.prompt().visualRows();
+                int[] here = IntStream.range(0, visual.length)
+                        .filter(j -> visual[j] >= piece.from() && visual[j] < piece.to()).toArray();
+                if (here.length == 0)
                     continue;
-                for (int row : prompt.visualIndex().toInts())
-                    rows.add(packed.offsets()[i] + row);
-                for (int level = 0; level < prompt.deepstack().size(); level++) {
+                for (int j : here)
+                    rows.add(packed.offsets()[i] + visual[j] - piece.from());
+                Tensor which = backend.tensor(here, here.length);
+                for (int level = 0; level < piece.prompt().deepstack().size(); level++) {
                     if (features.size() == level)
                         features.add(new ArrayList<>());
-                    features.get(level).add(prompt.deepstack().get(level));
+                    features.get(level).add(backend.tensorOps().gather(piece.prompt().deepstack().get(level), which));
                 }
             }
             if (rows.isEmpty())
@@ -224,14 +285,14 @@ public final class Thinker {
             Tensor input = layer > 0 && layer <= deepstack.size()
                     ? backend.tensorOps().scatterAdd(hidden, index, deepstack.get(layer - 1))
                     : hidden;
-            if (layers.contains(layer))
+            if (keeps(layer))
                 captured.add(input);
             return input;
         }
 
         @Override
         public boolean keeps(int layer) {
-            return layers.contains(layer);
+            return layer < config.text().numHiddenLayers() && layers.contains(layer);
         }
 
         @Override
