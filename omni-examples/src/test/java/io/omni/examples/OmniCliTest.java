@@ -1,0 +1,150 @@
+package io.omni.examples;
+
+import static org.assertj.core.api.Assertions.assertThat;
+
+import com.fasterxml.jackson.databind.JsonNode;
+import com.fasterxml.jackson.databind.ObjectMapper;
+import java.io.IOException;
+import java.io.PrintWriter;
+import java.io.StringWriter;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.stream.Stream;
+import javax.sound.sampled.AudioSystem;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
+
+class OmniCliTest {
+    private static final Path REFERENCE = Path.of("..", "reference");
+    private static final Path MODEL = REFERENCE.resolve("tiny/model");
+    private static final ObjectMapper JSON = new ObjectMapper();
+
+    @TempDir
+    private Path folder;
+
+    private record Outcome(int status, String out, String err) {
+        JsonNode json() throws IOException {
+            return JSON.readTree(out);
+        }
+    }
+
+    private static Outcome omni(Object... args) {
+        StringWriter out = new StringWriter();
+        StringWriter err = new StringWriter();
+        String[] words = Stream.of(args).map(Object::toString).toArray(String[]::new);
+        int status = OmniCli.run(new PrintWriter(out, true), new PrintWriter(err, true), words);
+        return new Outcome(status, out.toString(), err.toString());
+    }
+
+    /** The conversations of a reference case as a file of its own. */
+    private Path conversation(String name) throws IOException {
+        JsonNode conversations = JSON.readTree(REFERENCE.resolve("tiny/cases/" + name + ".json").toFile())
+                .get("conversations");
+        return file(name + ".json", conversations.toString());
+    }
+
+    private Path file(String name, String text) throws IOException {
+        return Files.writeString(folder.resolve(name), text);
+    }
+
+    @Test
+    void runPrintsOneJsonObjectWithWhatUpstreamGenerates() throws IOException {
+        JsonNode golden = JSON.readTree(REFERENCE.resolve("tiny/cases/batch_text_and_audio.json").toFile());
+        Outcome outcome = omni("run", "--model", MODEL, "--conversation", conversation("batch_text_and_audio"),
+                "--media",
+                REFERENCE.resolve("media"), "--greedy", "--thinker-max-new-tokens", 12, "--talker-max-new-tokens", 14,
+                "--audio-out", folder.resolve("speech"), "--json");
+        assertThat(outcome.status()).as(outcome.err()).isZero();
+        JsonNode json = outcome.json();
+        assertThat(json.get("backend").asText()).isEqualTo("cpu");
+        assertThat(json.get("text")).isEqualTo(golden.get("text"));
+        assertThat(json.get("sample_rate").asInt()).isEqualTo(24_000);
+        for (int i = 0; i < 2; i++) {
+            assertThat(json.get("sequences").get(i)).hasSize(json.get("prompt_tokens").get(i).asInt() + 12);
+            assertThat(json.get("codes").get(i)).hasSize(4);
+            assertThat(json.get("codes").get(i).get(0)).hasSize(13);
+            Path wav = Path.of(json.get("audio").get(i).asText());
+            assertThat(wav).isEqualTo(folder.resolve("speech").resolve(i + ".wav")).exists();
+        }
+        JsonNode timings = json.get("timings");
+        assertThat(timings.get("prefill").asDouble()).isPositive()
+                .isLessThanOrEqualTo(timings.get("first_text").asDouble());
+        assertThat(timings.get("first_text").asDouble()).isLessThan(timings.get("text_done").asDouble());
+        assertThat(timings.get("first_audio").asDouble()).isLessThanOrEqualTo(timings.get("audio_done").asDouble());
+    }
+
+    @Test
+    void runStreamsTextAndWritesSpeechToAFile() throws Exception {
+        Path wav = folder.resolve("answer.wav");
+        Outcome outcome = omni("run", "--model", MODEL, "--conversation", conversation("text"), "--greedy",
+                "--thinker-max-new-tokens", 12, "--talker-max-new-tokens", 14, "--speaker", "CHELSIE", "--audio-out",
+                wav);
+        assertThat(outcome.status()).as(outcome.err()).isZero();
+        assertThat(outcome.out()).startsWith(" die testwattrffect").endsWith(System.lineSeparator());
+        try (var sound = AudioSystem.getAudioInputStream(wav.toFile())) {
+            assertThat(sound.getFormat().getSampleRate()).isEqualTo(24_000);
+            assertThat(sound.getFrameLength()).isEqualTo(24_405);
+        }
+    }
+
+    @Test
+    void noAudioGivesTextAlone() throws IOException {
+        Outcome outcome = omni("run", "--model", MODEL, "--conversation", conversation("text"), "--no-audio",
+                "--greedy",
+                "--thinker-max-new-tokens", 3, "--json");
+        assertThat(outcome.json().get("codes")).isEmpty();
+        assertThat(outcome.json().get("audio")).isEmpty();
+        assertThat(outcome.json().get("timings").get("first_audio").isNull()).isTrue();
+    }
+
+    @Test
+    void parityPassesAndSaysSo() {
+        Outcome outcome = omni("parity", "--model", MODEL, "--cases", REFERENCE.resolve("tiny/cases"), "--media",
+                REFERENCE.resolve("media"), "--case", "text");
+        assertThat(outcome.status()).as(outcome.out()).isZero();
+        assertThat(outcome.out().lines().toList().getLast()).matches("\\d+ passed, 0 failed");
+    }
+
+    @Test
+    void parityFailsWithStatusOne() throws IOException {
+        // the same tensors under another conversation
+        Files.copy(REFERENCE.resolve("tiny/cases/text.safetensors"), folder.resolve("text.safetensors"));
+        Files.copy(REFERENCE.resolve("tiny/cases/text_multi_turn.json"), folder.resolve("text.json"));
+        Outcome outcome = omni("parity", "--model", MODEL, "--cases", folder, "--media", REFERENCE.resolve("media"));
+        assertThat(outcome.status()).isEqualTo(1);
+        assertThat(outcome.out()).contains("FAILED");
+    }
+
+    @Test
+    void backendsListsTheCpu() {
+        assertThat(omni("backends").out()).containsPattern("cpu +available: .+");
+    }
+
+    @ParameterizedTest
+    @CsvSource(delimiter = '|', textBlock = """
+            --speaker Bob                   | unknown speaker 'Bob', expected one of [aiden, chelsie, ethan]
+            --backend abacus                | unknown backend 'abacus', expected one of
+            --fps 0                         | fps
+            --thinker-max-new-tokens 0      | max_new_tokens is 0, expected 1 or more
+            --no-audio --speaker Ethan      | --speaker with --no-audio
+            """)
+    void wrongOptionsGiveOneLine(String options, String message) throws IOException {
+        Stream<Object> words = Stream.concat(
+                Stream.of("run", "--model", MODEL, "--conversation",
+                        file("hi.json", "[{\"role\":\"user\",\"content\":\"hi\"}]")),
+                Stream.of(options.split(" ")));
+        Outcome outcome = omni(words.toArray());
+        assertThat(outcome.status()).isEqualTo(1);
+        assertThat(outcome.out()).isEmpty();
+        assertThat(outcome.err().lines()).singleElement().asString().startsWith("omni: ").contains(message);
+    }
+
+    @Test
+    void debugShowsWhereAnErrorComesFrom() throws IOException {
+        Outcome outcome = omni("--debug", "run", "--model", folder.resolve("nothing"), "--conversation",
+                file("hi.json", "[{\"role\":\"user\",\"content\":\"hi\"}]"));
+        assertThat(outcome.err()).contains("no such folder").contains("\tat ");
+    }
+}
