@@ -210,7 +210,8 @@ final class Generation {
         };
     }
 
-    private static void join(Thread thread) {
+    /** Waits for a thread to end; an interrupt is left for later. */
+    static void join(Thread thread) {
         boolean interrupted = false;
         while (true)
             try {

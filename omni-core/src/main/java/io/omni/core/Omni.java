@@ -74,6 +74,7 @@ public final class Omni implements AutoCloseable {
         private Map<String, String> properties = Map.of();
         private DType weights;
         private boolean speech = true;
+        private double warmUp;
         private final ProcessorOptions.Builder processor = ProcessorOptions.builder();
 
         private Builder() {}
@@ -114,6 +115,15 @@ public final class Omni implements AutoCloseable {
             return this;
         }
 
+        /**
+         * Spends about this many seconds, beside the loading, on running small random models, so that the JVM has compiled
+         * what the first request needs and answers it as fast as later ones; 0, the default, for none.
+         */
+        public Builder warmUp(double seconds) {
+            warmUp = seconds;
+            return this;
+        }
+
         /** Settings for reading media and prompts, such as pixel limits, that calls start from. */
         public Builder processor(Consumer<ProcessorOptions.Builder> settings) {
             settings.accept(processor);
@@ -128,7 +138,7 @@ public final class Omni implements AutoCloseable {
             Backend chosen = backend != null
                     ? backend
                     : backendName != null ? Backends.load(backendName, options) : Backends.best(options);
-            try {
+            try (WarmUp warming = new WarmUp(chosen, speech, warmUp)) {
                 Injector injector = Guice.createInjector(new OmniModule(directory, chosen, weights, speech));
                 return new Omni(injector.getInstance(OmniProcessor.class), injector.getInstance(OmniModel.class),
                         processor.build(), backend == null ? chosen : null);

@@ -35,7 +35,7 @@ final class DemoCommand implements Callable<Integer> {
         Path reference = Path.of(System.getProperty("omni.home", ".")).resolve("reference");
         Path media = reference.resolve("media");
         boolean small = model == null;
-        Omni.Builder builder = Omni.builder();
+        Omni.Builder builder = Omni.builder().warmUp(RunCommand.WARM_UP);
         if (backend != null)
             builder.backend(backend);
         try (Omni omni = builder.load(small ? reference.resolve("tiny/model") : model)) {

@@ -31,6 +31,9 @@ import picocli.CommandLine.Spec;
 /** {@code omni run}: answers conversations from a file. */
 @Command(name = "run", description = "Answer a conversation, or a batch of them, from a JSON file in upstream's format.", mixinStandardHelpOptions = true)
 final class RunCommand implements Callable<Integer> {
+    /** Seconds beside the loading in which the JVM compiles what the request needs. */
+    static final double WARM_UP = Double.parseDouble(System.getProperty("omni.warmUp", "2"));
+
     @Option(names = "--model", required = true, paramLabel = "DIR", description = "Checkpoint folder.")
     private Path model;
 
@@ -83,7 +86,7 @@ final class RunCommand implements Callable<Integer> {
         Path mediaDir = media != null ? media : conversation.toAbsolutePath().getParent();
         List<List<Message>> conversations = Conversations.read(conversation, mediaDir);
         long start = System.nanoTime();
-        Omni.Builder builder = Omni.builder().speech(!noAudio);
+        Omni.Builder builder = Omni.builder().speech(!noAudio).warmUp(WARM_UP);
         if (backend != null)
             builder.backend(backend);
         builder.processor(settings -> {
