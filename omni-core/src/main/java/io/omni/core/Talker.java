@@ -117,7 +117,7 @@ public final class Talker {
      * first text token. Upstream: {@code _get_talker_user_parts}, {@code _get_talker_assistant_parts}.
      *
      * @param acceptHidden
-     *            {@code [tokens, thinkerHidden]}: what the Thinker's layer {@link TalkerConfig#acceptHiddenLayer} read
+     *            {@code [tokens, thinkerHidden]}: the Thinker's hidden state {@link TalkerConfig#acceptHiddenLayer}
      * @param firstText
      *            the first token of the text to speak
      * @param speaker
