@@ -48,6 +48,11 @@ final class Decoder {
         /** The normalised hidden states that layer {@code layer}'s router reads, if it has one. */
         default void routed(int layer, Tensor hidden, Tensor router) {}
 
+        /** What {@link #routed} has made so far, which goes to the caller's scope. */
+        default List<Tensor> made() {
+            return List.of();
+        }
+
         Tap NONE = (layer, hidden) -> hidden;
     }
 
@@ -87,6 +92,7 @@ final class Decoder {
                 state = output;
             }
             state = backend.tensorOps().rmsNorm(tap.before(layers.size(), state), norm, (float) config.rmsNormEps());
+            tap.made().forEach(scope::keep);
             return scope.keep(state);
         }
     }
@@ -130,7 +136,9 @@ final class Decoder {
             try (Scope scope = backend.scope()) {
                 x = residual(x, attention.forward(ops.rmsNorm(x, inputNorm, eps), table, caches, packed),
                         attentionScale);
-                return scope.keep(residual(x, mlp.forward(ops.rmsNorm(x, postAttentionNorm, eps), tap), mlpScale));
+                x = residual(x, mlp.forward(ops.rmsNorm(x, postAttentionNorm, eps), tap), mlpScale);
+                tap.made().forEach(scope::keep);
+                return scope.keep(x);
             }
         }
 

@@ -243,6 +243,11 @@ public final class Thinker {
             if (routerLogits)
                 router.add(backend.tensorOps().linear(hidden, weight));
         }
+
+        @Override
+        public List<Tensor> made() {
+            return router;
+        }
     }
 
     /**
