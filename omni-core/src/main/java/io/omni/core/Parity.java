@@ -235,7 +235,10 @@ public final class Parity {
             Fields arguments = fields.at("arguments");
             List<List<Message>> conversations = Conversations.read(json.path("conversations").toString(), media);
             ProcessorOptions options = ProcessorOptions.builder().fps(arguments.number("fps", 1))
-                    .useAudioInVideo(arguments.bool("use_audio_in_video", false)).build();
+                    .useAudioInVideo(arguments.bool("use_audio_in_video", false))
+                    .enableThinking(
+                            arguments.has("enable_thinking") ? arguments.bool("enable_thinking", true) : null)
+                    .build();
             inputs = omni.processor().process(conversations, options);
             batch = omni.processor().pad(inputs);
         }
