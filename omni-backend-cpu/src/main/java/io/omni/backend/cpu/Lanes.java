@@ -150,26 +150,82 @@ final class Lanes {
         return v.lane(0);
     }
 
-    /** Replaces the first of {@link #LANES} vectors at an address by the sums of each, in their order; the others are lost. */
-    static void sums(long vectors) {
-        if (LANES >= 16)
-            for (int i = 0; i < 8; i++)
-                half(vectors + i * BYTES, 8 * BYTES, SWAP_8, WITH_8);
-        if (LANES >= 8)
-            for (int i = 0; i < 4; i++)
-                half(vectors + i * BYTES, 4 * BYTES, SWAP_4, WITH_4);
-        half(vectors, 2 * BYTES, SWAP_2, WITH_2);
-        half(vectors + BYTES, 2 * BYTES, SWAP_2, WITH_2);
-        half(vectors, BYTES, SWAP_1, WITH_1);
+    /**
+     * The sums of as many vectors as there are lanes, one after another in memory. Two vectors become one by adding
+     * halves of their lanes, the first's sums in the lanes without a bit, the second's in those with it; and so on.
+     */
+    static void sumsTo(long vectors, long y) {
+        if (LANES == 16)
+            sums16(vectors, y);
+        else if (LANES == 8)
+            sums8(vectors, y);
+        else
+            sums4(vectors, y);
     }
 
-    /** Adds halves of the lanes in two vectors: the first's sums go to the lanes without the bit, the second's to the others. */
-    private static void half(long a, int distance, VectorShuffle<Float> swap, VectorMask<Float> with) {
-        FloatVector first = FloatVector.fromMemorySegment(F, ALL, a, ORDER);
-        FloatVector second = FloatVector.fromMemorySegment(F, ALL, a + distance, ORDER);
-        FloatVector mixed = first.blend(second, with);
-        FloatVector crossed = first.rearrange(swap).blend(second.rearrange(swap), with);
-        mixed.add(crossed).intoMemorySegment(ALL, a, ORDER);
+    private static void sums16(long v, long y) {
+        FloatVector v0 = FloatVector.fromMemorySegment(F, ALL, v, ORDER);
+        FloatVector v1 = FloatVector.fromMemorySegment(F, ALL, v + BYTES, ORDER);
+        FloatVector v2 = FloatVector.fromMemorySegment(F, ALL, v + 2 * BYTES, ORDER);
+        FloatVector v3 = FloatVector.fromMemorySegment(F, ALL, v + 3 * BYTES, ORDER);
+        FloatVector v4 = FloatVector.fromMemorySegment(F, ALL, v + 4 * BYTES, ORDER);
+        FloatVector v5 = FloatVector.fromMemorySegment(F, ALL, v + 5 * BYTES, ORDER);
+        FloatVector v6 = FloatVector.fromMemorySegment(F, ALL, v + 6 * BYTES, ORDER);
+        FloatVector v7 = FloatVector.fromMemorySegment(F, ALL, v + 7 * BYTES, ORDER);
+        FloatVector v8 = FloatVector.fromMemorySegment(F, ALL, v + 8 * BYTES, ORDER);
+        FloatVector v9 = FloatVector.fromMemorySegment(F, ALL, v + 9 * BYTES, ORDER);
+        FloatVector v10 = FloatVector.fromMemorySegment(F, ALL, v + 10 * BYTES, ORDER);
+        FloatVector v11 = FloatVector.fromMemorySegment(F, ALL, v + 11 * BYTES, ORDER);
+        FloatVector v12 = FloatVector.fromMemorySegment(F, ALL, v + 12 * BYTES, ORDER);
+        FloatVector v13 = FloatVector.fromMemorySegment(F, ALL, v + 13 * BYTES, ORDER);
+        FloatVector v14 = FloatVector.fromMemorySegment(F, ALL, v + 14 * BYTES, ORDER);
+        FloatVector v15 = FloatVector.fromMemorySegment(F, ALL, v + 15 * BYTES, ORDER);
+        v0 = v0.blend(v8, WITH_8).add(v0.rearrange(SWAP_8).blend(v8.rearrange(SWAP_8), WITH_8));
+        v1 = v1.blend(v9, WITH_8).add(v1.rearrange(SWAP_8).blend(v9.rearrange(SWAP_8), WITH_8));
+        v2 = v2.blend(v10, WITH_8).add(v2.rearrange(SWAP_8).blend(v10.rearrange(SWAP_8), WITH_8));
+        v3 = v3.blend(v11, WITH_8).add(v3.rearrange(SWAP_8).blend(v11.rearrange(SWAP_8), WITH_8));
+        v4 = v4.blend(v12, WITH_8).add(v4.rearrange(SWAP_8).blend(v12.rearrange(SWAP_8), WITH_8));
+        v5 = v5.blend(v13, WITH_8).add(v5.rearrange(SWAP_8).blend(v13.rearrange(SWAP_8), WITH_8));
+        v6 = v6.blend(v14, WITH_8).add(v6.rearrange(SWAP_8).blend(v14.rearrange(SWAP_8), WITH_8));
+        v7 = v7.blend(v15, WITH_8).add(v7.rearrange(SWAP_8).blend(v15.rearrange(SWAP_8), WITH_8));
+        v0 = v0.blend(v4, WITH_4).add(v0.rearrange(SWAP_4).blend(v4.rearrange(SWAP_4), WITH_4));
+        v1 = v1.blend(v5, WITH_4).add(v1.rearrange(SWAP_4).blend(v5.rearrange(SWAP_4), WITH_4));
+        v2 = v2.blend(v6, WITH_4).add(v2.rearrange(SWAP_4).blend(v6.rearrange(SWAP_4), WITH_4));
+        v3 = v3.blend(v7, WITH_4).add(v3.rearrange(SWAP_4).blend(v7.rearrange(SWAP_4), WITH_4));
+        v0 = v0.blend(v2, WITH_2).add(v0.rearrange(SWAP_2).blend(v2.rearrange(SWAP_2), WITH_2));
+        v1 = v1.blend(v3, WITH_2).add(v1.rearrange(SWAP_2).blend(v3.rearrange(SWAP_2), WITH_2));
+        v0 = v0.blend(v1, WITH_1).add(v0.rearrange(SWAP_1).blend(v1.rearrange(SWAP_1), WITH_1));
+        v0.intoMemorySegment(ALL, y, ORDER);
+    }
+
+    private static void sums8(long v, long y) {
+        FloatVector v0 = FloatVector.fromMemorySegment(F, ALL, v, ORDER);
+        FloatVector v1 = FloatVector.fromMemorySegment(F, ALL, v + BYTES, ORDER);
+        FloatVector v2 = FloatVector.fromMemorySegment(F, ALL, v + 2 * BYTES, ORDER);
+        FloatVector v3 = FloatVector.fromMemorySegment(F, ALL, v + 3 * BYTES, ORDER);
+        FloatVector v4 = FloatVector.fromMemorySegment(F, ALL, v + 4 * BYTES, ORDER);
+        FloatVector v5 = FloatVector.fromMemorySegment(F, ALL, v + 5 * BYTES, ORDER);
+        FloatVector v6 = FloatVector.fromMemorySegment(F, ALL, v + 6 * BYTES, ORDER);
+        FloatVector v7 = FloatVector.fromMemorySegment(F, ALL, v + 7 * BYTES, ORDER);
+        v0 = v0.blend(v4, WITH_4).add(v0.rearrange(SWAP_4).blend(v4.rearrange(SWAP_4), WITH_4));
+        v1 = v1.blend(v5, WITH_4).add(v1.rearrange(SWAP_4).blend(v5.rearrange(SWAP_4), WITH_4));
+        v2 = v2.blend(v6, WITH_4).add(v2.rearrange(SWAP_4).blend(v6.rearrange(SWAP_4), WITH_4));
+        v3 = v3.blend(v7, WITH_4).add(v3.rearrange(SWAP_4).blend(v7.rearrange(SWAP_4), WITH_4));
+        v0 = v0.blend(v2, WITH_2).add(v0.rearrange(SWAP_2).blend(v2.rearrange(SWAP_2), WITH_2));
+        v1 = v1.blend(v3, WITH_2).add(v1.rearrange(SWAP_2).blend(v3.rearrange(SWAP_2), WITH_2));
+        v0 = v0.blend(v1, WITH_1).add(v0.rearrange(SWAP_1).blend(v1.rearrange(SWAP_1), WITH_1));
+        v0.intoMemorySegment(ALL, y, ORDER);
+    }
+
+    private static void sums4(long v, long y) {
+        FloatVector v0 = FloatVector.fromMemorySegment(F, ALL, v, ORDER);
+        FloatVector v1 = FloatVector.fromMemorySegment(F, ALL, v + BYTES, ORDER);
+        FloatVector v2 = FloatVector.fromMemorySegment(F, ALL, v + 2 * BYTES, ORDER);
+        FloatVector v3 = FloatVector.fromMemorySegment(F, ALL, v + 3 * BYTES, ORDER);
+        v0 = v0.blend(v2, WITH_2).add(v0.rearrange(SWAP_2).blend(v2.rearrange(SWAP_2), WITH_2));
+        v1 = v1.blend(v3, WITH_2).add(v1.rearrange(SWAP_2).blend(v3.rearrange(SWAP_2), WITH_2));
+        v0 = v0.blend(v1, WITH_1).add(v0.rearrange(SWAP_1).blend(v1.rearrange(SWAP_1), WITH_1));
+        v0.intoMemorySegment(ALL, y, ORDER);
     }
 
     /** eˣ, by 2ⁿ · eʳ with |r| ≤ ln 2 / 2 and a Taylor polynomial. */
@@ -190,17 +246,14 @@ final class Lanes {
         // two steps, so that neither power of two leaves the range of normal numbers
         IntVector power = shifted.reinterpretAsInts().sub(0x4b400000);
         IntVector half = power.lanewise(VectorOperators.ASHR, 1);
-        p = p.mul(powerOfTwo(half)).mul(powerOfTwo(power.sub(half)));
+        p = p.mul(half.add(127).lanewise(VectorOperators.LSHL, 23).reinterpretAsFloats())
+                .mul(power.sub(half).add(127).lanewise(VectorOperators.LSHL, 23).reinterpretAsFloats());
         p = p.blend(Float.POSITIVE_INFINITY, x.compare(VectorOperators.GT, 88.73f));
         return p.blend(0f, x.compare(VectorOperators.LT, -104f));
     }
 
     static float exp(float x) {
         return exp(FloatVector.broadcast(F, x)).lane(0);
-    }
-
-    private static FloatVector powerOfTwo(IntVector n) {
-        return n.add(127).lanewise(VectorOperators.LSHL, 23).reinterpretAsFloats();
     }
 
     static FloatVector broadcast(float value) {
@@ -225,12 +278,13 @@ final class Lanes {
     /** x · Φ(x) from the complementary error function of |x| / √2, so that the left tail has no cancellation. */
     static FloatVector gelu(FloatVector x) {
         FloatVector a = x.abs().mul(0.70710678f);
-        FloatVector square = a.mul(a);
-        FloatVector rest = a.fma(a, square.neg());
+        FloatVector square = x.mul(x);
+        // what rounding the square lost would be multiplied by it in the exponential
+        FloatVector rest = x.fma(x, square.neg()).mul(0.5f);
         FloatVector t = FloatVector.broadcast(F, 1f)
                 .div(a.fma(FloatVector.broadcast(F, 0.5f), FloatVector.broadcast(F, 1f)));
         FloatVector p = tail(t);
-        FloatVector e = exp(square.neg());
+        FloatVector e = exp(square.mul(-0.5f));
         e = e.sub(e.mul(rest));
         FloatVector tail = x.mul(e.mul(p.mul(t)).mul(0.5f));
         // an infinity's tail is 0, where the formula has infinity times 0

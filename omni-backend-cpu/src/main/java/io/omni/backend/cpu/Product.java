@@ -26,8 +26,6 @@ final class Product {
     // a block of weight rows as floats stays in the second-level cache while all rows of x pass by
     private static final long BLOCK_BYTES = 384 << 10;
     private static final int MOST_OUTS = 48;
-    // with fewer rows than this, bfloat16 is widened each time it is read
-    private static final int WIDEN_ROWS = 16;
     private static final int VECTOR = Lanes.BYTES;
 
     // kernels call the Vector API itself: the compiler inlines it at any size of the method, but not functions of ours
@@ -58,7 +56,8 @@ final class Product {
         if (from >= to || firstOut >= endOut)
             return;
         int in = w.in();
-        boolean widen = w.dtype() == DType.F16 || w.dtype() == DType.BF16 && to - from >= WIDEN_ROWS;
+        // bfloat16 is widened each time it is read, in two instructions, which is as fast as reading floats
+        boolean widen = w.dtype() == DType.F16;
         int block = Math.min(widen ? outputsPerBlock(in) : MOST_OUTS, endOut - firstOut);
         // the lanes of four rows of outputs, padded to whole groups; then the widened weights
         int padded = (block + Lanes.LANES - 1) / Lanes.LANES * Lanes.LANES;
@@ -80,7 +79,7 @@ final class Product {
                     halves = false;
                 }
                 for (int r = from; r < to;) {
-                    int count = to - r >= TILE_ROWS ? TILE_ROWS : halves && to - r >= 2 ? 2 : 1;
+                    int count = to - r >= 3 ? Math.min(to - r, TILE_ROWS) : halves ? to - r : 1;
                     if (halves)
                         halves(x, r, count, weights, stride, in, n, sums, sumsRow);
                     else
@@ -98,11 +97,13 @@ final class Product {
     private static void floats(long[] x, int r, int count, long w, long stride, int in, int outs, long sums, long row) {
         int end = Lanes.F.loopBound(in);
         int o = 0;
-        if (count == TILE_ROWS) {
+        if (count >= 3) {
+            // a fourth row that is not there is the third again, and its sums are left alone
+            long x3 = x[r + count - 1];
             for (; o + TILE_OUTS <= outs; o += TILE_OUTS)
-                floats4x6(x[r], x[r + 1], x[r + 2], x[r + 3], w + o * stride, stride, end, sums + VECTOR * o, row);
+                floats4x6(x[r], x[r + 1], x[r + 2], x3, w + o * stride, stride, end, sums + VECTOR * o, row);
             for (; o < outs; o++)
-                floats4x1(x[r], x[r + 1], x[r + 2], x[r + 3], w + o * stride, end, sums + VECTOR * o, row);
+                floats4x1(x[r], x[r + 1], x[r + 2], x3, w + o * stride, end, sums + VECTOR * o, row);
         } else {
             for (; o + 8 <= outs; o += 8)
                 floats1x8(x[r], w + o * stride, stride, end, sums + VECTOR * o);
@@ -118,9 +119,11 @@ final class Product {
     private static void halves(long[] x, int r, int count, long w, long stride, int in, int outs, long sums, long row) {
         int end = Lanes.F.loopBound(in);
         int o = 0;
-        if (count == TILE_ROWS) {
+        if (count >= 3) {
+            // a fourth row that is not there is the third again, and its sums are left alone
+            long x3 = x[r + count - 1];
             for (; o + TILE_OUTS <= outs; o += TILE_OUTS)
-                halves4x6(x[r], x[r + 1], x[r + 2], x[r + 3], w + o * stride, stride, end, sums + VECTOR * o, row);
+                halves4x6(x[r], x[r + 1], x[r + 2], x3, w + o * stride, stride, end, sums + VECTOR * o, row);
         } else if (count == 2) {
             for (; o + 8 <= outs; o += 8)
                 halves2x8(x[r], x[r + 1], w + o * stride, stride, end, sums + VECTOR * o, row);
@@ -140,12 +143,13 @@ final class Product {
     private static void finish(long sums, int n, long y, boolean add) {
         for (int o = 0; o < n; o += Lanes.LANES) {
             long group = sums + VECTOR * o;
-            Lanes.sums(group);
-            FloatVector v = Lanes.load(group);
-            if (o + Lanes.LANES <= n)
-                Lanes.store(add ? v.add(Lanes.load(y + 4L * o)) : v, y + 4L * o);
-            else
-                finishRest(group, n - o, y + 4L * o, add);
+            boolean whole = o + Lanes.LANES <= n;
+            if (whole && !add)
+                Lanes.sumsTo(group, y + 4L * o);
+            else {
+                Lanes.sumsTo(group, group);
+                finishRest(group, Math.min(Lanes.LANES, n - o), y + 4L * o, add);
+            }
         }
     }
 
