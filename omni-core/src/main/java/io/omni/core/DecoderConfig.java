@@ -35,7 +35,8 @@ public record DecoderConfig(int vocabSize, int hiddenSize, int intermediateSize,
 
     /** {@code Qwen3OmniMoeTextConfig}. */
     static DecoderConfig thinker(Fields f) {
-        return of(f, 3584, 2048, 18944, 28, 28, 4, 0, 1e-6, 1e6, new int[]{24, 20, 20}, 768, 0, 128, true, true, false, true);
+        return of(f, 3584, 2048, 18944, 28, 28, 4, 0, 1e-6, 1e6, new int[]{24, 20, 20}, 768, 0, 128, true, true, false,
+                true);
     }
 
     /** {@code Qwen3OmniMoeTalkerTextConfig}. As upstream, every layer has experts, whatever the file says. */

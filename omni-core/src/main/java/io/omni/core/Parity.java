@@ -115,7 +115,7 @@ public final class Parity {
         Map<String, Value> computed = parts.computed(conversation -> new Case(conversation).inputs.getFirst());
         for (String tensor : golden.names())
             if (!PartsParity.isInput(tensor) && computed.containsKey(tensor))
-                results.accept(compare("parts", tensor, golden.find(tensor), computed.get(tensor), false));
+            results.accept(compare("parts", tensor, golden.find(tensor), computed.get(tensor), false));
         parts.indexes((example, wrong) -> results.accept(
                 new Result("parts", example, wrong.isEmpty() ? 0 : Double.NaN, 0, wrong.isEmpty(), wrong)));
     }

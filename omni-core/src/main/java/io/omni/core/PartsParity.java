@@ -138,7 +138,8 @@ final class PartsParity {
     }
 
     private Tensor column(int[] codes, int groups, int group, int from, int to) {
-        return model.backend().tensor(IntStream.range(from, to).map(i -> codes[i * groups + group]).toArray(), to - from);
+        return model.backend().tensor(IntStream.range(from, to).map(i -> codes[i * groups + group]).toArray(),
+                to - from);
     }
 
     private void code2Wav() {

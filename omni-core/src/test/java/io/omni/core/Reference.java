@@ -31,7 +31,7 @@ final class Reference {
             return Path.of(given);
         for (Path dir = Path.of("").toAbsolutePath(); dir != null; dir = dir.getParent())
             if (Files.isDirectory(dir.resolve("reference/tiny")))
-                return dir.resolve("reference");
+            return dir.resolve("reference");
         throw new IllegalStateException("no folder 'reference' above " + Path.of("").toAbsolutePath());
     }
 
