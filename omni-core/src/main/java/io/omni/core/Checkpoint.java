@@ -15,7 +15,9 @@ import java.util.Arrays;
 import java.util.HashMap;
 import java.util.Map;
 import java.util.Set;
+import java.util.TreeMap;
 import java.util.TreeSet;
+import java.util.function.Predicate;
 
 /**
  * The tensors of a checkpoint folder, {@code model.safetensors} or the shards that {@code model.safetensors.index.json}
@@ -33,15 +35,17 @@ final class Checkpoint implements TensorSource {
     }
 
     /**
-     * Maps a checkpoint.
+     * Maps those shards of a checkpoint that hold tensors of interest.
      *
+     * @param wanted
+     *            by name; a shard that holds no such tensor may be absent
      * @throws CheckpointException
      *             if a file is missing, truncated or malformed
      */
-    static Checkpoint open(Path directory) {
+    static Checkpoint open(Path directory, Predicate<String> wanted) {
         Checkpoint checkpoint = new Checkpoint(directory);
         try {
-            checkpoint.mapAll();
+            checkpoint.mapAll(wanted);
             return checkpoint;
         } catch (RuntimeException e) {
             checkpoint.close();
@@ -61,19 +65,22 @@ final class Checkpoint implements TensorSource {
         }
     }
 
-    private void mapAll() {
+    private void mapAll(Predicate<String> wanted) {
         Path single = directory.resolve("model.safetensors");
         Path index = directory.resolve("model.safetensors.index.json");
         if (Files.exists(index)) {
             Fields map = Fields.read(index).at("weight_map");
-            TreeSet<String> shards = new TreeSet<>();
-            map.node().fieldNames().forEachRemaining(name -> shards.add(map.string(name, "")));
-            for (String shard : shards)
-                map(directory.resolve(shard));
+            Map<String, String> shards = new TreeMap<>();
             map.node().fieldNames().forEachRemaining(name -> {
+                if (wanted.test(name))
+                    shards.put(name, map.string(name, ""));
+            });
+            for (String shard : new TreeSet<>(shards.values()))
+                map(directory.resolve(shard));
+            shards.forEach((name, shard) -> {
                 if (!tensors.containsKey(name))
                     throw new CheckpointException(
-                            index + ": names tensor " + name + ", which " + map.string(name, "") + " does not hold");
+                            index + ": names tensor " + name + ", which " + shard + " does not hold");
             });
         } else if (Files.exists(single))
             map(single);

@@ -40,13 +40,18 @@ final class Decoder {
         /** The hidden states that layer {@code layer} reads; returns them, or others in their place. */
         Tensor before(int layer, Tensor hidden);
 
-        /** Whether what {@link #before} returned for this layer goes to the caller's scope rather than being freed. */
+        /** Whether what {@link #before} was given for this layer goes to the caller's scope rather than being freed. */
         default boolean keeps(int layer) {
             return false;
         }
 
         /** The normalised hidden states that layer {@code layer}'s router reads, if it has one. */
         default void routed(int layer, Tensor hidden, Tensor router) {}
+
+        /** What {@link #routed} has made so far, which goes to the caller's scope. */
+        default List<Tensor> made() {
+            return List.of();
+        }
 
         Tap NONE = (layer, hidden) -> hidden;
     }
@@ -74,17 +79,20 @@ final class Decoder {
             Tensor table = backend.attentionOps().rotaryTable(positionTensor(positions), rope);
             Tensor state = hidden;
             for (int i = 0; i < layers.size(); i++) {
-                Tensor input = tap.before(i, state);
                 // a long prompt's states are large: each goes as soon as it was read, unless somebody wants it
-                if (input != state && state != hidden)
-                    state.close();
-                state = layers.get(i).forward(input, table, caches, packed, tap);
+                boolean owned = state != hidden && !tap.keeps(i);
                 if (tap.keeps(i))
-                    scope.keep(input);
-                else if (input != hidden)
+                    scope.keep(state);
+                Tensor input = tap.before(i, state);
+                if (input != state && owned)
+                    state.close();
+                Tensor output = layers.get(i).forward(input, table, caches, packed, tap);
+                if (input != state || owned)
                     input.close();
+                state = output;
             }
             state = backend.tensorOps().rmsNorm(tap.before(layers.size(), state), norm, (float) config.rmsNormEps());
+            tap.made().forEach(scope::keep);
             return scope.keep(state);
         }
     }
@@ -128,7 +136,9 @@ final class Decoder {
             try (Scope scope = backend.scope()) {
                 x = residual(x, attention.forward(ops.rmsNorm(x, inputNorm, eps), table, caches, packed),
                         attentionScale);
-                return scope.keep(residual(x, mlp.forward(ops.rmsNorm(x, postAttentionNorm, eps), tap), mlpScale));
+                x = residual(x, mlp.forward(ops.rmsNorm(x, postAttentionNorm, eps), tap), mlpScale);
+                tap.made().forEach(scope::keep);
+                return scope.keep(x);
             }
         }
 

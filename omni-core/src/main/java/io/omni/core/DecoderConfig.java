@@ -35,29 +35,30 @@ public record DecoderConfig(int vocabSize, int hiddenSize, int intermediateSize,
 
     /** {@code Qwen3OmniMoeTextConfig}. */
     static DecoderConfig thinker(Fields f) {
-        return of(f, 3584, 2048, 18944, 28, 28, 4, 0, 1e-6, 1e6, new int[]{24, 20, 20}, 768, 0, 128, true, true, false);
+        return of(f, 3584, 2048, 18944, 28, 28, 4, 0, 1e-6, 1e6, new int[]{24, 20, 20}, 768, 0, 128, true, true, false,
+                true);
     }
 
-    /** {@code Qwen3OmniMoeTalkerTextConfig}. */
+    /** {@code Qwen3OmniMoeTalkerTextConfig}. As upstream, every layer has experts, whatever the file says. */
     static DecoderConfig talker(Fields f) {
         return of(f, 3072, 1024, 2048, 20, 16, 2, 0, 1e-6, 1e4, new int[]{24, 20, 20}, 384,
-                f.integer("shared_expert_intermediate_size", 0), 128, false, true, false);
+                f.integer("shared_expert_intermediate_size", 0), 128, false, true, false, false);
     }
 
     /** {@code Qwen3OmniMoeTalkerCodePredictorConfig}. */
     static DecoderConfig codePredictor(Fields f) {
-        return of(f, 2048, 1024, 3072, 5, 16, 8, 128, 1e-6, 1e4, new int[0], 0, 0, 0, false, true, false);
+        return of(f, 2048, 1024, 3072, 5, 16, 8, 128, 1e-6, 1e4, new int[0], 0, 0, 0, false, true, false, false);
     }
 
     /** The transformer's part of {@code Qwen3OmniMoeCode2WavConfig}. */
     static DecoderConfig code2Wav(Fields f) {
-        return of(f, 2048, 1024, 3072, 8, 16, 16, 0, 1e-5, 1e4, new int[0], 0, 0, 0, false, false, true);
+        return of(f, 2048, 1024, 3072, 8, 16, 16, 0, 1e-5, 1e4, new int[0], 0, 0, 0, false, false, true, false);
     }
 
     private static DecoderConfig of(Fields f, int vocab, int hidden, int intermediate, int layers, int heads,
             int kvHeads,
             int headDim, double eps, double theta, int[] sections, int moeIntermediate, int shared, int experts,
-            boolean normTopk, boolean qkNorm, boolean layerScale) {
+            boolean normTopk, boolean qkNorm, boolean layerScale, boolean someDense) {
         int hiddenSize = f.integer("hidden_size", hidden);
         int numHeads = f.integer("num_attention_heads", heads);
         Fields rope = f.at(f.has("rope_parameters") ? "rope_parameters" : "rope_scaling");
@@ -65,7 +66,6 @@ public record DecoderConfig(int vocabSize, int hiddenSize, int intermediateSize,
         if (!type.equals("default") && !type.equals("mrope"))
             throw new CheckpointException(rope.where() + ": rope_type is '" + type + "', expected default");
         boolean moe = experts > 0;
-        int window = layerScale ? 72 : 0;
         return new DecoderConfig(f.integer("vocab_size", vocab), hiddenSize,
                 f.integer("intermediate_size", intermediate),
                 f.integer("num_hidden_layers", layers), numHeads, f.integer("num_key_value_heads", kvHeads),
@@ -74,12 +74,14 @@ public record DecoderConfig(int vocabSize, int hiddenSize, int intermediateSize,
                 f.integer("max_position_embeddings", layerScale ? 8000 : 32768),
                 f.number("rms_norm_eps", eps), rope.number("rope_theta", f.number("rope_theta", theta)),
                 sections.length == 0 ? sections : rope.integers("mrope_section", sections),
-                f.bool("attention_bias", false), f.integer("decoder_sparse_step", 1), f.integers("mlp_only_layers"),
+                f.bool("attention_bias", false), someDense ? f.integer("decoder_sparse_step", 1) : 1,
+                someDense ? f.integers("mlp_only_layers") : new int[0],
                 f.integer("moe_intermediate_size", moeIntermediate), shared,
                 moe ? f.integer("num_experts", f.integer("num_local_experts", experts)) : 0,
                 f.integer("num_experts_per_tok", 8), f.bool("norm_topk_prob", normTopk),
                 f.number("router_aux_loss_coef", 0.001),
-                layerScale || f.bool("use_sliding_window", false) ? f.integer("sliding_window", window) : 0, qkNorm,
+                // as upstream, whose other decoders read the field and do nothing with it
+                layerScale ? f.integer("sliding_window", 72) : 0, qkNorm,
                 layerScale, f.number("initializer_range", 0.02));
     }
 

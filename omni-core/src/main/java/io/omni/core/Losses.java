@@ -41,7 +41,7 @@ final class Losses {
         return (float) (sum / counted);
     }
 
-    private static double logSumExp(float[] values, int from, int n) {
+    static double logSumExp(float[] values, int from, int n) {
         double max = Double.NEGATIVE_INFINITY;
         for (int i = from; i < from + n; i++)
             max = Math.max(max, values[i]);

@@ -41,8 +41,10 @@ public final class OmniModel implements AutoCloseable {
     public static OmniModel load(Backend backend, Path directory, DType matrixType, boolean speech) {
         OmniConfig config = OmniConfig.read(directory);
         GenerationConfig generation = GenerationConfig.read(directory, config);
-        Checkpoint checkpoint = Checkpoint.open(directory);
-        boolean speaks = speech && config.enableAudioOutput() && checkpoint.hasAny("talker.");
+        boolean wanted = speech && config.enableAudioOutput();
+        Checkpoint checkpoint = Checkpoint.open(directory,
+                name -> wanted || !name.startsWith("talker.") && !name.startsWith("code2wav."));
+        boolean speaks = wanted && checkpoint.hasAny("talker.");
         return build(config, generation, new Weights(backend, checkpoint, matrixType), speaks);
     }
 

@@ -36,7 +36,7 @@ import javax.sound.sampled.UnsupportedAudioFileException;
 /**
  * Compares what a model computes with dumps of upstream, tensor by tensor. A case is {@code NAME.json}, a conversation and
  * the call's arguments, beside {@code NAME.safetensors}, what upstream computed; {@code code2wav.safetensors} holds codes
- * and waveforms only.
+ * and waveforms only, {@code parts.safetensors} what the parts compute on their own.
  */
 public final class Parity {
     private static final double RELATIVE = 1e-4;
@@ -92,6 +92,10 @@ public final class Parity {
      */
     public void run(String name, Consumer<Result> results) {
         try (Checkpoint golden = Checkpoint.file(cases.resolve(name + ".safetensors"))) {
+            if (name.equals("parts")) {
+                parts(golden, results);
+                return;
+            }
             Case conversation = Files.exists(cases.resolve(name + ".json")) ? new Case(name) : null;
             Map<String, Supplier<Value>> computed = conversation == null ? code2Wav(golden) : conversation.computed();
             boolean decoded = conversation != null && conversation.isDecoded();
@@ -104,6 +108,16 @@ public final class Parity {
                         : compare(name, tensor, golden.find(tensor), ours.get(), decoded));
             }
         }
+    }
+
+    private void parts(Checkpoint golden, Consumer<Result> results) {
+        PartsParity parts = new PartsParity(omni.model(), Fields.read(cases.resolve("parts.json")).node(), golden);
+        Map<String, Value> computed = parts.computed(conversation -> new Case(conversation).inputs.getFirst());
+        for (String tensor : golden.names())
+            if (!PartsParity.isInput(tensor) && computed.containsKey(tensor))
+            results.accept(compare("parts", tensor, golden.find(tensor), computed.get(tensor), false));
+        parts.indexes((example, wrong) -> results.accept(
+                new Result("parts", example, wrong.isEmpty() ? 0 : Double.NaN, 0, wrong.isEmpty(), wrong)));
     }
 
     private Map<String, Supplier<Value>> code2Wav(Checkpoint golden) {
@@ -137,7 +151,7 @@ public final class Parity {
      * @param padded
      *            whether NaN stands for padding, where upstream leaves whatever is there
      */
-    private record Value(int[] shape, double[] elements, boolean padded) {
+    record Value(int[] shape, double[] elements, boolean padded) {
         Value(int[] shape, double[] elements) {
             this(shape, elements, false);
         }
@@ -221,7 +235,10 @@ public final class Parity {
             Fields arguments = fields.at("arguments");
             List<List<Message>> conversations = Conversations.read(json.path("conversations").toString(), media);
             ProcessorOptions options = ProcessorOptions.builder().fps(arguments.number("fps", 1))
-                    .useAudioInVideo(arguments.bool("use_audio_in_video", false)).build();
+                    .useAudioInVideo(arguments.bool("use_audio_in_video", false))
+                    .enableThinking(
+                            arguments.has("enable_thinking") ? arguments.bool("enable_thinking", true) : null)
+                    .build();
             inputs = omni.processor().process(conversations, options);
             batch = omni.processor().pad(inputs);
         }

@@ -45,7 +45,7 @@ public record RopeIndex(float[][] positions, float delta) {
         int audio = 0;
         int at = 0;
         for (int i = 0; i < media; i++) {
-            int vision = imagesLeft + videosLeft > 0 ? find(ids, tokens.visionStart(), at) : ids.length;
+            int vision = imagesLeft > 0 || videosLeft > 0 ? find(ids, tokens.visionStart(), at) : ids.length;
             int sound = audiosLeft > 0 ? find(ids, tokens.audioStart(), at) : ids.length;
             int start = Math.min(vision, sound);
             if (start == ids.length)

@@ -117,7 +117,7 @@ public final class Talker {
      * first text token. Upstream: {@code _get_talker_user_parts}, {@code _get_talker_assistant_parts}.
      *
      * @param acceptHidden
-     *            {@code [tokens, thinkerHidden]}: what the Thinker's layer {@link TalkerConfig#acceptHiddenLayer} read
+     *            {@code [tokens, thinkerHidden]}: the Thinker's hidden state {@link TalkerConfig#acceptHiddenLayer}
      * @param firstText
      *            the first token of the text to speak
      * @param speaker
@@ -215,22 +215,35 @@ public final class Talker {
     }
 
     /**
-     * Runs the starts through the decoder and fills their caches.
+     * Runs the starts through the decoder and fills their caches. Upstream: the Talker's {@code forward}, whose logits are
+     * {@link #logits} of this.
      *
-     * @return {@code [sequences, hidden]}: the last token of each, normalised
+     * @return {@code [tokens, hidden]}, the starts one after another, normalised
+     */
+    public Tensor forward(List<Start> starts, List<KvCache> caches) {
+        float[][] positions = RopeIndex.joined(starts.stream().map(Start::rope).toList());
+        try (Scope scope = backend.scope()) {
+            Tensor embeds = backend.tensorOps().concat(starts.stream().map(Start::embeds).toList());
+            return scope.keep(model.forward(embeds, positions, caches, packed(starts), Decoder.Tap.NONE));
+        }
+    }
+
+    /**
+     * The same for the last token of each alone.
+     *
+     * @return {@code [sequences, hidden]}
      */
     public Tensor prefill(List<Start> starts, List<KvCache> caches) {
-        TensorOps ops = backend.tensorOps();
-        Packed packed = Packed.ofLengths(starts.stream().mapToInt(s -> s.ids().length).toArray());
-        float[][] positions = RopeIndex.joined(starts.stream().map(Start::rope).toList());
-        int[] last = new int[starts.size()];
-        for (int i = 0; i < last.length; i++)
-            last[i] = packed.offsets()[i + 1] - 1;
+        int[] offsets = packed(starts).offsets();
+        int[] last = IntStream.rangeClosed(1, starts.size()).map(i -> offsets[i] - 1).toArray();
         try (Scope scope = backend.scope()) {
-            Tensor embeds = ops.concat(starts.stream().map(Start::embeds).toList());
-            Tensor hidden = model.forward(embeds, positions, caches, packed, Decoder.Tap.NONE);
-            return scope.keep(ops.gather(hidden, backend.tensor(last, last.length)));
+            return scope.keep(backend.tensorOps().gather(forward(starts, caches),
+                    backend.tensor(last, last.length)));
         }
+    }
+
+    private static Packed packed(List<Start> starts) {
+        return Packed.ofLengths(starts.stream().mapToInt(s -> s.ids().length).toArray());
     }
 
     /**

@@ -8,7 +8,7 @@ import java.util.TreeMap;
  * The Talker's parts and codec ids, with upstream's defaults ({@code Qwen3OmniMoeTalkerConfig}).
  *
  * @param acceptHiddenLayer
- *            which of the Thinker's hidden states it reads at media tokens: the input of that decoder layer
+ *            which of the Thinker's hidden states it reads at media tokens; see {@link Thinker.Output#hiddenStates}
  * @param speakerId
  *            codec id of each voice, by name in lower case
  */

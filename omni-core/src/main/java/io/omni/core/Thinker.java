@@ -158,8 +158,9 @@ public final class Thinker {
      * @param lastHidden
      *            {@code [tokens, hidden]}, after the last layer and the final norm
      * @param hiddenStates
-     *            for each layer asked for, in order, {@code [tokens, hidden]}: what layer i reads, 0 being the embeddings; one past
-     *            the last layer is {@code lastHidden}
+     *            for each layer asked for, in order, {@code [tokens, hidden]}, counted as upstream counts them: 0 are the
+     *            embeddings, i is what layer i − 1 made, before DeepStack features are added, and the last is
+     *            {@code lastHidden}
      * @param routerLogits
      *            if asked for, {@code [tokens, experts]} of each sparse layer, in order; else empty
      */
@@ -171,7 +172,7 @@ public final class Thinker {
      * @param caches
      *            one a prompt, empty
      * @param layers
-     *            whose inputs to return
+     *            which hidden states to return, 0 to the number of layers
      */
     public Output prefill(List<Prompt> prompts, List<KvCache> caches, Set<Integer> layers, boolean routerLogits) {
         TensorOps ops = backend.tensorOps();
@@ -235,11 +236,12 @@ public final class Thinker {
             Recorder tap = new Recorder(group, packed, layers, routerLogits);
             Tensor hidden = model.forward(embeds, positions, group.stream().map(p -> caches.get(p.index())).toList(),
                     packed, tap);
-            if (layers.contains(config.text().numHiddenLayers()))
-                tap.captured.add(hidden);
             tap.captured.forEach(scope::keep);
             tap.router.forEach(scope::keep);
-            return new Output(scope.keep(hidden), tap.captured, tap.router);
+            scope.keep(hidden);
+            if (layers.contains(config.text().numHiddenLayers()))
+                tap.captured.add(hidden);
+            return new Output(hidden, tap.captured, tap.router);
         }
     }
 
@@ -282,12 +284,11 @@ public final class Thinker {
 
         @Override
         public Tensor before(int layer, Tensor hidden) {
-            Tensor input = layer > 0 && layer <= deepstack.size()
+            if (keeps(layer))
+                captured.add(hidden);
+            return layer > 0 && layer <= deepstack.size()
                     ? backend.tensorOps().scatterAdd(hidden, index, deepstack.get(layer - 1))
                     : hidden;
-            if (keeps(layer))
-                captured.add(input);
-            return input;
         }
 
         @Override
@@ -299,6 +300,11 @@ public final class Thinker {
         public void routed(int layer, Tensor hidden, Tensor weight) {
             if (routerLogits)
                 router.add(backend.tensorOps().linear(hidden, weight));
+        }
+
+        @Override
+        public List<Tensor> made() {
+            return router;
         }
     }
 

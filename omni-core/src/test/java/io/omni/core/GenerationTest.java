@@ -1,0 +1,185 @@
+package io.omni.core;
+
+import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
+
+import io.omni.api.Backend;
+import io.omni.processor.Message;
+import io.omni.processor.Part;
+import java.util.List;
+import java.util.Random;
+import java.util.concurrent.CancellationException;
+import org.junit.jupiter.api.AfterAll;
+import org.junit.jupiter.api.BeforeAll;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.ValueSource;
+
+class GenerationTest {
+    private static final List<Message> TEXT = List.of(Message.user("Who are you?"));
+    private static final List<Message> LONGER = List
+            .of(Message.user("Tell me a rather longer story, and take your time."));
+    private static final List<Message> AUDIO = List.of(
+            Message.user(Part.audio(Reference.MEDIA.resolve("sweep_16k.wav")), Part.text("What is it?")));
+    private static final List<Message> IMAGE = List
+            .of(Message.user(Part.image(Reference.MEDIA.resolve("gray.png")), Part.text("What is it?")));
+    private static final Options SAMPLED = Options.speech().seed(5).thinkerMaxNewTokens(6).talkerMaxNewTokens(9);
+
+    private static Backend backend;
+    private static Omni omni;
+
+    @BeforeAll
+    static void load() {
+        backend = Reference.cpu();
+        omni = Reference.omni(backend);
+    }
+
+    @AfterAll
+    static void close() {
+        omni.close();
+        backend.close();
+    }
+
+    private static void assertSame(Reply actual, Reply expected) {
+        assertThat(actual.text()).isEqualTo(expected.text());
+        assertThat(actual.sequence()).isEqualTo(expected.sequence());
+        assertThat(actual.talkerSequence()).isEqualTo(expected.talkerSequence());
+        assertThat(actual.codes()).isDeepEqualTo(expected.codes());
+        assertThat(actual.audio().samples()).isEqualTo(expected.audio().samples());
+    }
+
+    private static Generation generation(List<List<Message>> conversations, Cancellation cancellation) {
+        return omni.generation(conversations, java.util.Collections.nCopies(conversations.size(), SAMPLED), event -> {
+        }, cancellation, System.nanoTime());
+    }
+
+    @Test
+    void stagesSideBySideComputeWhatTheyDoOneAfterAnother() {
+        List<List<Message>> conversations = List.of(AUDIO, TEXT);
+        List<Reply> side = generation(conversations, new Cancellation()).run();
+        List<Reply> sequential = generation(conversations, new Cancellation()).runSequentially();
+        for (int i = 0; i < 2; i++)
+            assertSame(side.get(i), sequential.get(i));
+        assertThat(side.getFirst().audio().samples()).isNotEmpty();
+    }
+
+    @Test
+    void aBatchAnswersEachAsAlone() {
+        List<List<Message>> conversations = List.of(TEXT, IMAGE, LONGER, AUDIO);
+        List<Reply> batch = omni.chatBatch(conversations, SAMPLED);
+        for (int i = 0; i < conversations.size(); i++) {
+            Reply alone = omni.chat(conversations.get(i), SAMPLED);
+            assertThat(batch.get(i).sequence()).isEqualTo(alone.sequence());
+            assertThat(batch.get(i).codes()).isDeepEqualTo(alone.codes());
+            // the codes are the same, and Code2Wav never batches
+            assertThat(batch.get(i).audio().samples()).isEqualTo(alone.audio().samples());
+        }
+    }
+
+    @Test
+    void seedsRepeatAndDiffer() {
+        assertSame(omni.chat(TEXT, SAMPLED), omni.chat(TEXT, SAMPLED));
+        Reply other = omni.chat(TEXT, SAMPLED.seed(6));
+        assertThat(other.sequence()).isNotEqualTo(omni.chat(TEXT, SAMPLED).sequence());
+    }
+
+    @Test
+    void soundIsWhatCode2WavMakesOfTheCodesInOnePass() {
+        Reply reply = omni.chat(TEXT, SAMPLED);
+        assertThat(reply.audio().samples()).isEqualTo(omni.model().code2Wav().decode(reply.codes()));
+    }
+
+    @ParameterizedTest
+    @ValueSource(ints = {1, 2, 3, 7, 31, 32, 33, 50})
+    void aStreamInPiecesOfAnySizeIsOnePass(int piece) {
+        int groups = omni.model().code2Wav().config().numQuantizers();
+        int[][] codes = new int[groups][50];
+        Random random = new Random(1);
+        for (int[] group : codes)
+            for (int t = 0; t < group.length; t++)
+                group[t] = random.nextInt(64);
+        float[] whole = omni.model().code2Wav().decode(codes);
+        float[] joined = new float[whole.length];
+        int at = 0;
+        try (Code2Wav.Stream stream = omni.model().code2Wav().stream()) {
+            for (int from = 0; from < 50; from += piece) {
+                int[][] next = new int[groups][];
+                for (int g = 0; g < groups; g++)
+                    next[g] = java.util.Arrays.copyOfRange(codes[g], from, Math.min(50, from + piece));
+                float[] samples = stream.push(next);
+                System.arraycopy(samples, 0, joined, at, samples.length);
+                at += samples.length;
+            }
+        }
+        assertThat(at).isEqualTo(whole.length);
+        assertThat(joined).isEqualTo(whole);
+    }
+
+    @Test
+    void requestsLeaveNoMemoryBehind() {
+        long after5 = 0;
+        for (int i = 1; i <= 50; i++) {
+            generation(List.of(i % 2 == 0 ? AUDIO : TEXT), new Cancellation()).runSequentially();
+            if (i == 5)
+                after5 = backend.allocatedBytes();
+        }
+        assertThat(backend.allocatedBytes()).isEqualTo(after5);
+    }
+
+    /** Side by side, how much the stages hold at once depends on their timing; a leak would still grow without end. */
+    @Test
+    void requestsSideBySideLeaveNoMemoryBehind() {
+        long after10 = 0;
+        for (int i = 1; i <= 110; i++) {
+            omni.chat(i % 2 == 0 ? AUDIO : TEXT, SAMPLED.thinkerMaxNewTokens(3).talkerMaxNewTokens(3));
+            if (i == 10)
+                after10 = backend.allocatedBytes();
+        }
+        // 100 leaks of the smallest thing that a request holds, its prompt's embeddings, would be four times as much
+        assertThat(backend.allocatedBytes() - after10).isLessThan(512 * 1024);
+    }
+
+    @Test
+    void cancellingFreesEverything() {
+        Cancellation cancelled = new Cancellation();
+        cancelled.cancel();
+        assertThatThrownBy(() -> generation(List.of(AUDIO, TEXT), cancelled).run())
+                .isInstanceOf(CancellationException.class);
+
+        Options long40 = SAMPLED.thinkerMaxNewTokens(40).talkerMaxNewTokens(40);
+        for (int i = 0; i < 3; i++)
+            omni.chat(AUDIO, long40);
+        long after20 = 0;
+        for (int i = 1; i <= 120; i++) {
+            try (ReplyStream stream = omni.stream(AUDIO, long40)) {
+                for (int event = 0; event < i % 5; event++)
+                    stream.next();
+            }
+            if (i == 20)
+                after20 = backend.allocatedBytes();
+        }
+        assertThat(backend.allocatedBytes() - after20).isLessThan(512 * 1024);
+    }
+
+    @Test
+    void evaluationTakesLabelsOfItsLengthOnly() {
+        var inputs = omni.processor().process(List.of(TEXT), omni.processorDefaults());
+        assertThatThrownBy(() -> {
+            try (var scope = backend.scope()) {
+                omni.model().thinker().evaluate(inputs, new int[][]{{1, 2}}, java.util.Set.of(), false);
+            }
+        }).isInstanceOf(IllegalArgumentException.class).hasMessageStartingWith("2 labels for ");
+    }
+
+    @Test
+    void badOptionsAreNamed() {
+        assertThatThrownBy(() -> omni.chat(TEXT, Options.speech("Bob"))).isInstanceOf(IllegalArgumentException.class)
+                .hasMessageContaining("'Bob'").hasMessageContaining("chelsie");
+        assertThatThrownBy(() -> omni.chat(TEXT, Options.text().argument("thinker_beams", 3)))
+                .isInstanceOf(IllegalArgumentException.class).hasMessageContaining("beams");
+        assertThatThrownBy(() -> omni.chat(TEXT, Options.text().thinkerMaxNewTokens(0)))
+                .isInstanceOf(IllegalArgumentException.class).hasMessageContaining("max_new_tokens is 0");
+        assertThatThrownBy(() -> omni.model().code2Wav().decode(new int[1][4]))
+                .isInstanceOf(IllegalArgumentException.class).hasMessageContaining("1 groups");
+    }
+}

@@ -1,0 +1,198 @@
+package io.omni.core;
+
+import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
+import static org.assertj.core.api.Assertions.catchThrowable;
+
+import com.fasterxml.jackson.databind.node.ObjectNode;
+import io.omni.api.Backend;
+import io.omni.api.BackendException;
+import io.omni.api.Backends;
+import io.omni.processor.Message;
+import java.io.IOException;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.List;
+import org.junit.jupiter.api.AfterEach;
+import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+
+class LoadingTest {
+    private static final List<String> SPEECH = List.of("talker.", "code2wav.");
+
+    @TempDir
+    private Path folder;
+    private Path model;
+    private Backend backend;
+
+    @BeforeEach
+    void copy() throws IOException {
+        model = Reference.copy(folder);
+        backend = Reference.cpu();
+    }
+
+    @AfterEach
+    void close() {
+        backend.close();
+    }
+
+    private Omni load() {
+        return Omni.builder().backend(backend).load(model);
+    }
+
+    /** Loading fails with one line that names the culprit, and leaks nothing. */
+    private void assertFails(String... culprit) {
+        Throwable failure = catchThrowable(() -> load().close());
+        assertThat(failure).isInstanceOfAny(CheckpointException.class, io.omni.processor.ProcessorException.class);
+        assertThat(failure.getMessage()).contains(culprit).doesNotContain("\n");
+        // what was freed stays in the backend's pool, so a second failure finds all it needs there
+        long before = backend.allocatedBytes();
+        catchThrowable(() -> load().close());
+        assertThat(backend.allocatedBytes()).isEqualTo(before);
+    }
+
+    @Test
+    void aThinkerAloneWritesAndRefusesToSpeak() throws IOException {
+        Reference.deleteShards(model, SPEECH);
+        Reference.removeTensors(model, SPEECH);
+        Reference.edit(model.resolve("config.json"), config -> {
+            config.put("enable_audio_output", false);
+            config.remove(List.of("talker_config", "code2wav_config"));
+        });
+        try (Omni omni = load()) {
+            Message question = Message.user("Who are you?");
+            assertThat(omni.model().canSpeak()).isFalse();
+            assertThat(omni.chat(question, Options.defaults().thinkerMaxNewTokens(3)).audio()).isNull();
+            assertThatThrownBy(() -> omni.chat(question, Options.speech())).isInstanceOf(IllegalStateException.class)
+                    .hasMessageContaining("cannot speak");
+            assertThatThrownBy(() -> omni.model().talker()).isInstanceOf(IllegalStateException.class);
+        }
+    }
+
+    @Test
+    void withoutSpeechTheTalkersShardsAreNotRead() throws IOException {
+        assertThat(Reference.deleteShards(model, SPEECH)).isPositive();
+        try (Omni omni = Omni.builder().backend(backend).speech(false).load(model)) {
+            assertThat(omni.model().canSpeak()).isFalse();
+            assertThat(omni.chat(Message.user("Hi"), Options.text().thinkerMaxNewTokens(2)).sequence()).isNotEmpty();
+        }
+        assertFails(".safetensors: no such file");
+    }
+
+    @Test
+    void closingGivesEverythingBack() {
+        load().close();
+        long before = backend.allocatedBytes();
+        load().close();
+        assertThat(backend.allocatedBytes()).isEqualTo(before);
+    }
+
+    @Test
+    void missingFilesAreNamed() throws IOException {
+        String shard = Reference.shardOf(model, "thinker.lm_head.weight");
+        Files.delete(model.resolve(shard));
+        assertFails(shard, "no such file");
+        Files.delete(model.resolve("model.safetensors.index.json"));
+        assertFails("model.safetensors.index.json");
+        Files.delete(model.resolve("config.json"));
+        assertFails("config.json", "no such file");
+        assertThatThrownBy(() -> Omni.load(model.resolve("nowhere"))).isInstanceOf(CheckpointException.class)
+                .hasMessageContaining("nowhere: no such folder");
+    }
+
+    @Test
+    void truncatedShardsAreNamed() throws IOException {
+        Path shard = model.resolve(Reference.shardOf(model, "thinker.lm_head.weight"));
+        byte[] bytes = Files.readAllBytes(shard);
+        for (int length : new int[]{0, 5, 100, bytes.length / 2, bytes.length - 1}) {
+            Files.write(shard, java.util.Arrays.copyOf(bytes, length));
+            assertFails(shard.getFileName().toString(), "truncated");
+        }
+    }
+
+    private void editHeader(String tensor, String from, String to) throws IOException {
+        Path shard = model.resolve(Reference.shardOf(model, tensor));
+        byte[] bytes = Files.readAllBytes(shard);
+        String text = new String(bytes, StandardCharsets.ISO_8859_1);
+        int at = text.indexOf(from, text.indexOf('"' + tensor + '"'));
+        assertThat(from).hasSameSizeAs(to);
+        text = text.substring(0, at) + to + text.substring(at + from.length());
+        Files.write(shard, text.getBytes(StandardCharsets.ISO_8859_1));
+    }
+
+    @Test
+    void badTensorsAreNamed() throws IOException {
+        editHeader("thinker.lm_head.weight", "BF16", "F8_X");
+        assertFails("thinker.lm_head.weight", "F8_X", "expected F32");
+    }
+
+    @Test
+    void tensorsOfAnotherSizeAreNamed() throws IOException {
+        editHeader("thinker.lm_head.weight", ",64]", ",63]");
+        assertFails("thinker.lm_head.weight", "63");
+    }
+
+    @Test
+    void misshapenTensorsAreNamed() throws IOException {
+        Reference.edit(model.resolve("config.json"),
+                config -> ((ObjectNode) config.at("/thinker_config/text_config")).put("moe_intermediate_size", 44));
+        assertFails("thinker.model.layers.0.mlp.experts.0.gate_proj.weight", "[48, 64]", "[44, 64]");
+    }
+
+    @Test
+    void missingTensorsAreNamed() throws IOException {
+        Reference.edit(model.resolve("config.json"),
+                config -> ((ObjectNode) config.at("/talker_config/text_config")).put("num_hidden_layers", 4));
+        assertFails("tensor talker.model.layers.3.input_layernorm.weight is missing");
+    }
+
+    @Test
+    void tensorsThatTheShardLacksAreNamed() throws IOException {
+        Reference.edit(model.resolve("model.safetensors.index.json"), index -> ((ObjectNode) index.get("weight_map"))
+                .put("thinker.more", "model-00001-of-00007.safetensors"));
+        assertFails("thinker.more", "model-00001-of-00007.safetensors");
+    }
+
+    @Test
+    void malformedJsonIsNamed() throws IOException {
+        for (String file : List.of("model.safetensors.index.json", "generation_config.json", "config.json")) {
+            byte[] good = Files.readAllBytes(model.resolve(file));
+            Files.writeString(model.resolve(file), "{\n \"model_type\": oops\n}");
+            assertFails(file, "line 2");
+            Files.write(model.resolve(file), good);
+        }
+    }
+
+    @Test
+    void fieldsOfTheWrongTypeAreNamed() throws IOException {
+        Reference.edit(model.resolve("config.json"),
+                config -> ((ObjectNode) config.at("/thinker_config/text_config")).put("hidden_size", "wide"));
+        assertFails("config.json", "hidden_size is \"wide\"", "an integer");
+    }
+
+    @Test
+    void otherModelsAreRefused() throws IOException {
+        Reference.edit(model.resolve("config.json"), config -> config.put("model_type", "llama"));
+        assertFails("config.json", "model_type is 'llama'");
+    }
+
+    @Test
+    void promptsLongerThanTheContextAreRefused() throws IOException {
+        Reference.edit(model.resolve("config.json"),
+                config -> ((ObjectNode) config.at("/thinker_config/text_config")).put("max_position_embeddings", 8));
+        try (Omni omni = load()) {
+            long before = backend.allocatedBytes();
+            assertThatThrownBy(() -> omni.chat(Message.user("one two three four"), Options.defaults()))
+                    .isInstanceOf(IllegalArgumentException.class).hasMessageContaining("context holds 8");
+            assertThat(backend.allocatedBytes()).isEqualTo(before);
+        }
+    }
+
+    @Test
+    void unknownBackendsAreRefused() {
+        assertThatThrownBy(() -> Backends.load("tpu")).isInstanceOf(BackendException.class)
+                .hasMessageContaining("'tpu'").hasMessageContaining("cpu");
+    }
+}
