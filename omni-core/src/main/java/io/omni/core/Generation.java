@@ -89,7 +89,7 @@ final class Generation {
         double textDone = Double.NaN;
         double firstAudio = Double.NaN;
         double audioDone = Double.NaN;
-        float[] samples = new float[0];
+        final List<float[]> samples = new ArrayList<>();
 
         Answer(int index, ModelInputs inputs, Options options) {
             this.index = index;
@@ -134,7 +134,7 @@ final class Generation {
             int[][] codes = speaks
                     ? frames.codes(0, Integer.MAX_VALUE, model.code2Wav().config().numQuantizers())
                     : null;
-            Audio audio = speaks ? new Audio(samples, Code2WavConfig.SAMPLE_RATE) : null;
+            Audio audio = speaks ? new Audio(joined(samples), Code2WavConfig.SAMPLE_RATE) : null;
             Timings timings = new Timings(prefill, firstText, textDone, firstAudio, audioDone);
             int[] talker = speaks ? firstCodes.stream().mapToInt(Integer::intValue).toArray() : null;
             return new Reply(shown.toString(), sequence, prompt.length, codes, talker, audio, timings);
@@ -192,6 +192,16 @@ final class Generation {
             sink.accept(new Event.Done(answer.index, reply));
         }
         return replies;
+    }
+
+    private static float[] joined(List<float[]> pieces) {
+        float[] all = new float[pieces.stream().mapToInt(piece -> piece.length).sum()];
+        int at = 0;
+        for (float[] piece : pieces) {
+            System.arraycopy(piece, 0, all, at, piece.length);
+            at += piece.length;
+        }
+        return all;
     }
 
     private Thread stage(String name, Runnable work, AtomicReference<Throwable> failure) {
@@ -538,11 +548,9 @@ final class Generation {
         private void hear(float[] samples) {
             if (samples.length == 0)
                 return;
-            if (answer.samples.length == 0)
+            if (answer.samples.isEmpty())
                 answer.firstAudio = now();
-            int before = answer.samples.length;
-            answer.samples = Arrays.copyOf(answer.samples, before + samples.length);
-            System.arraycopy(samples, 0, answer.samples, before, samples.length);
+            answer.samples.add(samples);
             sink.accept(new Event.Sound(answer.index, samples));
         }
 

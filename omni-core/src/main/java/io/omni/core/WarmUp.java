@@ -16,8 +16,8 @@ import java.util.Random;
 import java.util.Set;
 
 /**
- * Runs a model of a few thousand random parameters on a backend for a while, so that the JVM has compiled what the first
- * request needs. The checkpoint is not touched.
+ * Runs a small random model on a backend for a while, so that the JVM has compiled what the first request needs. The
+ * checkpoint is not touched. Widths are chosen to reach the kernels' whole vectors and their tails.
  */
 final class WarmUp implements AutoCloseable {
     private static final String CONFIG = """
@@ -28,7 +28,7 @@ final class WarmUp implements AutoCloseable {
                "audio_token_id": 10, "audio_start_token_id": 11, "image_token_id": 12, "vision_start_token_id": 13,
                "audio_config": {"d_model": 64, "encoder_layers": 1, "encoder_attention_heads": 2, "encoder_ffn_dim": 128,
                  "output_dim": 64, "downsample_hidden_size": 16},
-               "vision_config": {"depth": 1, "hidden_size": 64, "num_heads": 2, "intermediate_size": 128,
+               "vision_config": {"depth": 1, "hidden_size": 72, "num_heads": 1, "intermediate_size": 104,
                  "out_hidden_size": 64, "num_position_embeddings": 64, "deepstack_visual_indexes": [0]},
                "text_config": {"vocab_size": 512, "hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 2,
                  "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 32, "moe_intermediate_size": 48,
