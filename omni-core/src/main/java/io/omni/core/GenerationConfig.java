@@ -8,18 +8,14 @@ import java.util.Set;
 /**
  * A checkpoint's defaults for generation: {@code generation_config.json} over upstream's. Names without a prefix are the
  * Thinker's, {@code thinker_} ones stand above them, {@code talker_} ones are the Talker's.
- *
- * @param padTokenId
- *            what fills a batch's shorter sequences up, where they are laid out in upstream's padded form
  */
-public record GenerationConfig(GenerationArguments thinker, GenerationArguments talker, int padTokenId) {
+public record GenerationConfig(GenerationArguments thinker, GenerationArguments talker) {
     private static final Set<String> KNOWN = Set.of("max_new_tokens", "do_sample", "temperature", "top_k", "top_p",
             "repetition_penalty", "eos_token_id", "suppress_tokens");
 
     /** Upstream's defaults. */
     static GenerationConfig defaults(OmniConfig config) {
-        return new GenerationConfig(GenerationArguments.thinker(config), GenerationArguments.talker(config),
-                config.imEnd());
+        return new GenerationConfig(GenerationArguments.thinker(config), GenerationArguments.talker(config));
     }
 
     /**
@@ -35,7 +31,6 @@ public record GenerationConfig(GenerationArguments thinker, GenerationArguments 
         if (!Files.exists(file))
             return result;
         Fields fields = Fields.read(file);
-        result = new GenerationConfig(result.thinker, result.talker, fields.integer("pad_token_id", result.padTokenId));
         for (String prefix : new String[]{"", "thinker_", "talker_"})
             for (String name : KNOWN)
                 if (fields.has(prefix + name)) {
@@ -59,9 +54,9 @@ public record GenerationConfig(GenerationArguments thinker, GenerationArguments 
      */
     public GenerationConfig with(String name, Object value) {
         if (name.startsWith("thinker_"))
-            return new GenerationConfig(thinker.with(name.substring("thinker_".length()), value), talker, padTokenId);
+            return new GenerationConfig(thinker.with(name.substring("thinker_".length()), value), talker);
         if (name.startsWith("talker_"))
-            return new GenerationConfig(thinker, talker.with(name.substring("talker_".length()), value), padTokenId);
+            return new GenerationConfig(thinker, talker.with(name.substring("talker_".length()), value));
         throw new IllegalArgumentException(
                 "unknown generation argument '" + name + "', expected thinker_… or talker_…");
     }

@@ -272,8 +272,7 @@ public final class Parity {
         private void processor() {
             all.put("processor.input_ids", () -> Value.of(batch.inputIds()));
             all.put("processor.attention_mask", () -> Value.of(batch.attentionMask()));
-            all.put("processor.input_features", () -> Value.of(batch.inputFeatures(),
-                    batch.featureAttentionMask().length, batch.melBins(), batch.audioFrames()));
+            all.put("processor.input_features", this::inputFeatures);
             all.put("processor.feature_attention_mask", () -> Value.of(batch.featureAttentionMask()));
             all.put("processor.image_grid_thw", () -> Value.of(batch.imageGridThw()));
             all.put("processor.video_grid_thw", () -> Value.of(batch.videoGridThw()));
@@ -281,6 +280,17 @@ public final class Parity {
             all.put("processor.pixel_values_videos", () -> pixels(batch.pixelValuesVideos(), batch.videoGridThw()));
             all.put("processor.video_second_per_grid",
                     () -> new Value(new int[]{batch.videoSecondPerGrid().length}, batch.videoSecondPerGrid()));
+        }
+
+        /** The frames of the sounds; what pads a shorter one is masked and not compared. */
+        private Value inputFeatures() {
+            int sounds = batch.featureAttentionMask().length;
+            int frames = batch.audioFrames();
+            double[] values = Definitions.doubles(batch.inputFeatures());
+            for (int i = 0; i < values.length; i++)
+                if (batch.featureAttentionMask()[i / (batch.melBins() * frames)][i % frames] == 0)
+                values[i] = Double.NaN;
+            return new Value(new int[]{sounds, batch.melBins(), frames}, values, true);
         }
 
         private static Value pixels(float[] values, int[][] grids) {
@@ -314,7 +324,9 @@ public final class Parity {
             OmniModel model = omni.model();
             TensorOps ops = model.backend().tensorOps();
             int accept = model.config().talker().acceptHiddenLayer();
-            Set<Integer> layers = model.canSpeak() ? Set.of(accept) : Set.of();
+            Set<Integer> layers = accept <= model.config().thinker().text().numHiddenLayers()
+                    ? Set.of(accept)
+                    : Set.of();
             List<KvCache> caches = new ArrayList<>();
             try (Scope scope = model.backend().scope()) {
                 List<Thinker.Prompt> prompts = inputs.stream().map(thinker::prepare).toList();
@@ -329,7 +341,7 @@ public final class Parity {
                     last[i] = end - 1;
                 }
                 put("thinker.inputs_embeds", Value.of(prompts.getFirst().embeds()));
-                if (model.canSpeak())
+                if (!layers.isEmpty())
                     put("thinker.accept_hidden", Value.of(output.hiddenStates().getFirst()));
                 put("thinker.last_hidden", Value.of(output.lastHidden()));
                 Tensor hidden = ops.gather(output.lastHidden(), model.backend().tensor(last, last.length));
@@ -368,7 +380,7 @@ public final class Parity {
             List<Reply> replies = new Generation(omni.model(), omni.processor().tokenizer(), inputs,
                     Collections.nCopies(inputs.size(), chosen), event -> {
                     }, new Cancellation(), System.nanoTime()).run();
-            int pad = omni.model().generationConfig().padTokenId();
+            int pad = omni.model().config().imEnd();
             int generated = replies.stream().mapToInt(r -> r.sequence().length - r.promptTokens()).max().orElse(0);
             int[][] sequences = new int[replies.size()][];
             for (int i = 0; i < sequences.length; i++) {
