@@ -1,0 +1,160 @@
+package io.omni.api;
+
+import java.util.ArrayDeque;
+import java.util.Deque;
+import java.util.EnumSet;
+import java.util.Set;
+
+/** The smallest backend there can be: arrays on the heap, and the default of every operation. */
+public final class PlainBackend implements Backend {
+    private final ThreadLocal<Deque<PlainScope>> scopes = ThreadLocal.withInitial(ArrayDeque::new);
+
+    private final TensorOps tensorOps = () -> this;
+    private final AttentionOps attentionOps = () -> this;
+    private final MoeOps moeOps = () -> this;
+    private final ConvOps convOps = () -> this;
+
+    @Override
+    public String name() {
+        return "plain";
+    }
+
+    @Override
+    public Device device() {
+        return new Device("the Java heap", "", -1, -1);
+    }
+
+    @Override
+    public Set<DType> weightTypes() {
+        return EnumSet.of(DType.F32, DType.F16, DType.BF16);
+    }
+
+    @Override
+    public double precision() {
+        return 1e-6;
+    }
+
+    @Override
+    public Scope scope() {
+        PlainScope scope = new PlainScope();
+        scopes.get().push(scope);
+        return scope;
+    }
+
+    @Override
+    public Tensor tensor(float[] values, int... shape) {
+        if (scopes.get().isEmpty())
+            throw new IllegalStateException("no scope is open on this thread");
+        return new PlainTensor(values.clone(), null, shape.clone());
+    }
+
+    @Override
+    public Tensor tensor(int[] values, int... shape) {
+        if (scopes.get().isEmpty())
+            throw new IllegalStateException("no scope is open on this thread");
+        return new PlainTensor(null, values.clone(), shape.clone());
+    }
+
+    @Override
+    public Tensor weight(HostTensor host, WeightRole role) {
+        return new PlainTensor(host.toFloats(), null, host.shape());
+    }
+
+    @Override
+    public TensorOps tensorOps() {
+        return tensorOps;
+    }
+
+    @Override
+    public AttentionOps attentionOps() {
+        return attentionOps;
+    }
+
+    @Override
+    public MoeOps moeOps() {
+        return moeOps;
+    }
+
+    @Override
+    public ConvOps convOps() {
+        return convOps;
+    }
+
+    @Override
+    public long allocatedBytes() {
+        return 0;
+    }
+
+    @Override
+    public void close() {}
+
+    /** The garbage collector owns everything, so a scope only has to be the innermost one. */
+    private final class PlainScope implements Scope {
+        @Override
+        public Tensor keep(Tensor tensor) {
+            return tensor;
+        }
+
+        @Override
+        public Tensor detach(Tensor tensor) {
+            return tensor;
+        }
+
+        @Override
+        public void close() {
+            scopes.get().remove(this);
+        }
+    }
+
+    private final class PlainTensor implements Tensor {
+        private float[] floats;
+        private int[] ints;
+        private final boolean integral;
+        private final int[] shape;
+
+        PlainTensor(float[] floats, int[] ints, int[] shape) {
+            this.floats = floats;
+            this.ints = ints;
+            this.shape = shape;
+            integral = ints != null;
+            int length = integral ? ints.length : floats.length;
+            if (HostTensor.size(shape) != length)
+                throw new IllegalArgumentException(length + " values for " + java.util.Arrays.toString(shape));
+        }
+
+        @Override
+        public int[] shape() {
+            return shape;
+        }
+
+        @Override
+        public DType dtype() {
+            return integral ? DType.I32 : DType.F32;
+        }
+
+        @Override
+        public Backend backend() {
+            return PlainBackend.this;
+        }
+
+        @Override
+        public float[] toFloats() {
+            if (floats == null)
+                throw new IllegalStateException("the tensor is closed, or of integers");
+            return floats.clone();
+        }
+
+        @Override
+        public int[] toInts() {
+            if (ints == null)
+                throw new IllegalStateException("the tensor is closed, or of floats");
+            return ints.clone();
+        }
+
+        @Override
+        public void close() {
+            floats = null;
+            ints = null;
+        }
+    }
+}
