@@ -1,13 +1,18 @@
 package io.omni.api;
 
 import java.util.ArrayDeque;
+import java.util.Collections;
 import java.util.Deque;
 import java.util.EnumSet;
+import java.util.IdentityHashMap;
+import java.util.Iterator;
 import java.util.Set;
 
 /** The smallest backend there can be: arrays on the heap, and the default of every operation. */
 public final class PlainBackend implements Backend {
     private final ThreadLocal<Deque<PlainScope>> scopes = ThreadLocal.withInitial(ArrayDeque::new);
+
+    private volatile boolean closed;
 
     private final TensorOps tensorOps = () -> this;
     private final AttentionOps attentionOps = () -> this;
@@ -36,6 +41,8 @@ public final class PlainBackend implements Backend {
 
     @Override
     public Scope scope() {
+        if (closed)
+            throw new IllegalStateException("the backend is closed");
         PlainScope scope = new PlainScope();
         scopes.get().push(scope);
         return scope;
@@ -43,16 +50,20 @@ public final class PlainBackend implements Backend {
 
     @Override
     public Tensor tensor(float[] values, int... shape) {
-        if (scopes.get().isEmpty())
-            throw new IllegalStateException("no scope is open on this thread");
-        return new PlainTensor(values.clone(), null, shape.clone());
+        return owned(new PlainTensor(values.clone(), null, shape.clone()));
     }
 
     @Override
     public Tensor tensor(int[] values, int... shape) {
-        if (scopes.get().isEmpty())
+        return owned(new PlainTensor(null, values.clone(), shape.clone()));
+    }
+
+    private Tensor owned(PlainTensor tensor) {
+        PlainScope scope = scopes.get().peek();
+        if (scope == null)
             throw new IllegalStateException("no scope is open on this thread");
-        return new PlainTensor(null, values.clone(), shape.clone());
+        scope.tensors.add(tensor);
+        return tensor;
     }
 
     @Override
@@ -86,23 +97,36 @@ public final class PlainBackend implements Backend {
     }
 
     @Override
-    public void close() {}
+    public void close() {
+        closed = true;
+    }
 
-    /** The garbage collector owns everything, so a scope only has to be the innermost one. */
     private final class PlainScope implements Scope {
+        private final Set<Tensor> tensors = Collections.newSetFromMap(new IdentityHashMap<>());
+
         @Override
         public Tensor keep(Tensor tensor) {
+            if (tensors.remove(tensor)) {
+                Iterator<PlainScope> open = scopes.get().iterator();
+                while (open.next() != this) {
+                }
+                if (open.hasNext())
+                    open.next().tensors.add(tensor);
+            }
             return tensor;
         }
 
         @Override
         public Tensor detach(Tensor tensor) {
+            tensors.remove(tensor);
             return tensor;
         }
 
         @Override
         public void close() {
             scopes.get().remove(this);
+            tensors.forEach(Tensor::close);
+            tensors.clear();
         }
     }
 

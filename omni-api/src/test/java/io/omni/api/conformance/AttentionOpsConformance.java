@@ -1,0 +1,162 @@
+package io.omni.api.conformance;
+
+import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
+
+import io.omni.api.Attention;
+import io.omni.api.AttentionOps;
+import io.omni.api.CacheSpec;
+import io.omni.api.Definitions;
+import io.omni.api.KvCache;
+import io.omni.api.Packed;
+import io.omni.api.Rope;
+import io.omni.api.Tensor;
+import io.omni.api.conformance.Cases.Argument;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.List;
+import org.junit.jupiter.api.Test;
+
+/** {@link AttentionOps} and {@link KvCache}. */
+public interface AttentionOpsConformance extends Subject {
+    @Test
+    default void rotaryTable() {
+        for (Rope rope : new Rope[]{Rope.standard(32, 1e4), Rope.multimodal(24, 1e6, 4, 4, 4), Rope.axial(16, 1e4)}) {
+            float[] positions = new float[3 * 5];
+            for (int i = 0; i < positions.length; i++)
+                positions[i] = i * 377.5f;
+            cases().check("rotaryTable",
+                    backend().attentionOps().rotaryTable(backend().tensor(positions, 3, 5), rope),
+                    Definitions.rotaryTable(positions, 5, rope), 5, 2, rope.pairs());
+        }
+        assertThatThrownBy(() -> backend().attentionOps().rotaryTable(backend().tensor(new float[5], 1, 5),
+                Rope.axial(16, 1e4))).isInstanceOf(IllegalArgumentException.class);
+    }
+
+    @Test
+    default void rotary() {
+        for (int[] size : new int[][]{{0, 2, 8}, {1, 1, 1}, {3, 4, 16}, {7, 3, 18}, {2, 2, 64}}) {
+            int pairs = size[2];
+            Argument x = cases().activation(size[0], size[1] * 2 * pairs);
+            Argument table = cases().activation(size[0], 2, pairs);
+            Argument norm = cases().vector(2 * pairs);
+            cases().check("rotary", backend().attentionOps().rotary(x.tensor(), null, 0, table.tensor()),
+                    Definitions.rotary(x.values(), table.values(), size[0], pairs), x.tensor().shape());
+            cases().check("rotary", backend().attentionOps().rotary(x.tensor(), norm.tensor(), 0.1f, table.tensor()),
+                    Definitions.rotary(Definitions.rmsNorm(x.values(), norm.values(), 0.1f), table.values(), size[0],
+                            pairs),
+                    x.tensor().shape());
+        }
+    }
+
+    @Test
+    default void attend() {
+        int[][] lengths = {{1}, {5, 0, 3}, {130, 1}, {64, 65}, {}};
+        for (int[] length : lengths)
+            for (Attention a : new Attention[]{new Attention(1, 1, 8, false, 0), new Attention(4, 2, 12, true, 0),
+                    new Attention(6, 1, 33, 0.3f, true, 1), new Attention(2, 2, 16, true, 7),
+                    new Attention(3, 3, 72, true, 64)}) {
+                        Packed packed = Packed.ofLengths(length);
+                        Argument q = cases().activation(packed.tokens(), a.heads() * a.headDim());
+                        Argument k = cases().activation(packed.tokens(), a.kvHeads() * a.headDim());
+                        Argument v = cases().activation(packed.tokens(), a.kvHeads() * a.headDim());
+                        cases().check("attend",
+                                backend().attentionOps().attend(q.tensor(), k.tensor(), v.tensor(), packed, a),
+                                Definitions.attend(q.values(), k.values(), v.values(), packed, packed, a),
+                                q.tensor().shape());
+                    }
+    }
+
+    /** Several sequences grow over block limits by uneven steps; every query must see just what it should. */
+    @Test
+    default void append() {
+        for (int window : new int[]{0, 1, 5, 64, 100}) {
+            Attention a = new Attention(4, 2, 16, true, window);
+            List<Sequence> sequences = new ArrayList<>();
+            try {
+                for (int i = 0; i < 3; i++)
+                    sequences.add(new Sequence(backend().cache(new CacheSpec(2, 2, 16, window))));
+                for (int[] steps : new int[][]{{3, 0, 130}, {60, 1, 1}, {1, 127, 0}, {1, 1, 1}, {70, 5, 128},
+                        {1, 1, 1}})
+                    step(sequences, steps, a);
+                for (Sequence sequence : sequences) {
+                    assertThat(sequence.cache.length(1)).isEqualTo(sequence.length(32));
+                    assertThat(sequence.cache.bytes()).isPositive();
+                }
+            } finally {
+                sequences.forEach(s -> s.cache.close());
+            }
+        }
+    }
+
+    @Test
+    default void truncate() {
+        Attention a = new Attention(2, 1, 16, true, 0);
+        try (KvCache cache = backend().cache(new CacheSpec(2, 1, 16, 0))) {
+            Sequence sequence = new Sequence(cache);
+            for (int[] lengths : new int[][]{{150, 64}, {3, 65}, {128, 10}, {5, 0}, {70, 70}}) {
+                step(List.of(sequence), new int[]{lengths[0]}, a);
+                cache.truncate(lengths[1]);
+                sequence.truncate(lengths[1] * 16);
+                assertThat(cache.length(0)).isEqualTo(lengths[1]);
+                step(List.of(sequence), new int[]{1}, a);
+            }
+            assertThatThrownBy(() -> cache.truncate(cache.length(0) + 1)).isInstanceOf(IllegalArgumentException.class);
+            assertThatThrownBy(() -> cache.truncate(-1)).isInstanceOf(IllegalArgumentException.class);
+        }
+    }
+
+    /** A cache, and what was appended to each of its two layers. */
+    final class Sequence {
+        private final KvCache cache;
+        private double[][] keys = new double[2][0];
+        private double[][] values = new double[2][0];
+
+        Sequence(KvCache cache) {
+            this.cache = cache;
+        }
+
+        private int length(int width) {
+            return keys[1].length / width;
+        }
+
+        private void truncate(int elements) {
+            for (int layer = 0; layer < 2; layer++) {
+                keys[layer] = Arrays.copyOf(keys[layer], elements);
+                values[layer] = Arrays.copyOf(values[layer], elements);
+            }
+        }
+
+        private static double[] join(double[] a, double[] b, int from, int to) {
+            double[] joined = Arrays.copyOf(a, a.length + to - from);
+            System.arraycopy(b, from, joined, a.length, to - from);
+            return joined;
+        }
+    }
+
+    private void step(List<Sequence> sequences, int[] lengths, Attention a) {
+        Packed packed = Packed.ofLengths(lengths);
+        int width = a.kvHeads() * a.headDim();
+        List<KvCache> caches = sequences.stream().map(s -> s.cache).toList();
+        for (int layer = 0; layer < 2; layer++) {
+            Argument q = cases().activation(packed.tokens(), a.heads() * a.headDim());
+            Argument k = cases().activation(packed.tokens(), width);
+            Argument v = cases().activation(packed.tokens(), width);
+            backend().attentionOps().append(caches, layer, k.tensor(), v.tensor(), packed);
+            Tensor actual = backend().attentionOps().attend(q.tensor(), caches, layer, packed, a);
+            double[] expected = new double[q.values().length];
+            for (int i = 0; i < lengths.length; i++) {
+                Sequence s = sequences.get(i);
+                int from = packed.offsets()[i];
+                int to = packed.offsets()[i + 1];
+                s.keys[layer] = Sequence.join(s.keys[layer], k.values(), from * width, to * width);
+                s.values[layer] = Sequence.join(s.values[layer], v.values(), from * width, to * width);
+                int row = a.heads() * a.headDim();
+                double[] part = Definitions.attend(Arrays.copyOfRange(q.values(), from * row, to * row), s.keys[layer],
+                        s.values[layer], new Packed(0, lengths[i]), new Packed(0, s.keys[layer].length / width), a);
+                System.arraycopy(part, 0, expected, from * row, part.length);
+            }
+            cases().check("attend", actual, expected, q.tensor().shape());
+        }
+    }
+}

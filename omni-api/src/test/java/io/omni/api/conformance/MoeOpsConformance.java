@@ -1,0 +1,128 @@
+package io.omni.api.conformance;
+
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
+
+import io.omni.api.Activation;
+import io.omni.api.DType;
+import io.omni.api.Definitions;
+import io.omni.api.MoeOps;
+import io.omni.api.MoeWeights;
+import io.omni.api.WeightRole;
+import io.omni.api.conformance.Cases.Argument;
+import java.util.ArrayList;
+import java.util.List;
+import org.junit.jupiter.api.Test;
+
+/** {@link MoeOps}. */
+public interface MoeOpsConformance extends Subject {
+    @Test
+    default void moe() {
+        int[][] sizes = {{0, 4, 2}, {1, 1, 1}, {1, 8, 2}, {5, 5, 5}, {40, 6, 3}};
+        for (DType type : backend().weightTypes())
+            for (int[] size : sizes)
+                for (boolean shared : new boolean[]{false, true})
+                    check(layer(size[1], 32, 64, type, shared), size[0], size[2], shared);
+        Layer layer = layer(4, 32, 64, DType.F32, false);
+        assertThatThrownBy(() -> backend().moeOps().moe(cases().activation(2, 32).tensor(), layer.weights, 5, true))
+                .isInstanceOf(IllegalArgumentException.class);
+    }
+
+    /** Equal logits: the lower experts are chosen. */
+    @Test
+    default void moeTies() {
+        Layer layer = layer(6, 32, 32, DType.F32, false);
+        Argument x = cases().activation(3, 32);
+        Argument zero = cases().weight(WeightRole.MATRIX, DType.F32, new float[6 * 32], 6, 32);
+        Layer tied = layer.with(zero);
+        for (int topK : new int[]{1, 3})
+            cases().check("moe", backend().moeOps().moe(x.tensor(), tied.weights, topK, true),
+                    tied.expected(x.values(), 3, topK, true), 3, 32);
+    }
+
+    private void check(Layer layer, int tokens, int topK, boolean normalise) {
+        Argument x = cases().activation(tokens, layer.hidden);
+        cases().check("moe", backend().moeOps().moe(x.tensor(), layer.weights, topK, normalise),
+                layer.expected(x.values(), tokens, topK, normalise), tokens, layer.hidden);
+    }
+
+    /** A layer's weights, and what they make of tokens. */
+    final class Layer {
+        private final int hidden;
+        private final int width;
+        private final Argument router;
+        private final List<Argument> gate;
+        private final List<Argument> up;
+        private final List<Argument> down;
+        private final List<Argument> shared;
+        private final MoeWeights weights;
+
+        private Layer(int hidden, int width, Argument router, List<Argument> gate, List<Argument> up,
+                List<Argument> down, List<Argument> shared) {
+            this.hidden = hidden;
+            this.width = width;
+            this.router = router;
+            this.gate = gate;
+            this.up = up;
+            this.down = down;
+            this.shared = shared;
+            weights = new MoeWeights(router.tensor(), gate.stream().map(Argument::tensor).toList(),
+                    up.stream().map(Argument::tensor).toList(), down.stream().map(Argument::tensor).toList(),
+                    shared == null
+                            ? null
+                            : new MoeWeights.SharedExpert(shared.get(0).tensor(), shared.get(1).tensor(),
+                                    shared.get(2).tensor(), shared.get(3).tensor()));
+        }
+
+        private Layer with(Argument otherRouter) {
+            return new Layer(hidden, width, otherRouter, gate, up, down, shared);
+        }
+
+        private double[] expected(double[] x, int tokens, int topK, boolean normalise) {
+            int experts = gate.size();
+            double[] probabilities = Definitions.softmax(
+                    Definitions.linear(x, router.values(), null, tokens, hidden, experts, Activation.NONE), experts);
+            int[] chosen = Definitions.topK(probabilities, experts, topK);
+            double[] share = Definitions.shares(probabilities, experts, chosen, topK, normalise);
+            double[] y = new double[tokens * hidden];
+            for (int i = 0; i < chosen.length; i++) {
+                int token = i / topK;
+                double[] row = java.util.Arrays.copyOfRange(x, token * hidden, (token + 1) * hidden);
+                add(y, token * hidden, expert(row, 1, gate.get(chosen[i]), up.get(chosen[i]), down.get(chosen[i])),
+                        share[i]);
+            }
+            if (shared == null)
+                return y;
+            double[] out = expert(x, tokens, shared.get(0), shared.get(1), shared.get(2));
+            double[] scale = Definitions.linear(x, shared.get(3).values(), null, tokens, hidden, 1, Activation.SIGMOID);
+            for (int token = 0; token < tokens; token++)
+                add(y, token * hidden, java.util.Arrays.copyOfRange(out, token * hidden, (token + 1) * hidden),
+                        scale[token]);
+            return y;
+        }
+
+        private double[] expert(double[] x, int n, Argument gate, Argument up, Argument down) {
+            return TensorOpsConformance.gated(x, gate.values(), up.values(), down.values(), n, hidden, width);
+        }
+
+        private static void add(double[] y, int at, double[] row, double scale) {
+            for (int i = 0; i < row.length; i++)
+                y[at + i] += row[i] * scale;
+        }
+    }
+
+    private Layer layer(int experts, int hidden, int width, DType type, boolean shared) {
+        List<Argument> gate = new ArrayList<>();
+        List<Argument> up = new ArrayList<>();
+        List<Argument> down = new ArrayList<>();
+        for (int i = 0; i < experts; i++) {
+            gate.add(cases().matrix(type, width, hidden));
+            up.add(cases().matrix(type, width, hidden));
+            down.add(cases().matrix(type, hidden, width));
+        }
+        List<Argument> all = shared
+                ? List.of(cases().matrix(type, width, hidden), cases().matrix(type, width, hidden),
+                        cases().matrix(type, hidden, width), cases().matrix(DType.F32, 1, hidden))
+                : null;
+        return new Layer(hidden, width, cases().matrix(DType.F32, experts, hidden), gate, up, down, all);
+    }
+}
