@@ -327,11 +327,13 @@ class OperationsTest {
                 try (Scope step = backend.scope()) {
                     backend.attentionOps().append(caches, 1, backend.tensor(k, n, narrow),
                             backend.tensor(v, n, narrow), packed);
-                    Tensor y = backend.attentionOps().attend(backend.tensor(q, n, width), caches, 1, packed, a);
+                    Tensor y = step.detach(
+                            backend.attentionOps().attend(backend.tensor(q, n, width), caches, 1, packed, a));
                     check("cached " + a + packed, y,
                             Definitions.attend(doubles(q), doubles(all(keys)), doubles(all(values)), packed,
                                     Packed.ofLengths(lengths), a),
                             n, width);
+                    y.close();
                 }
                 for (int i = 0; i < 3; i++) {
                     assertThat(caches.get(i).length(1)).isEqualTo(lengths[i]);
