@@ -10,6 +10,7 @@ struct CacheLayer {
     int length;
     int unused;
 };
+static_assert(sizeof(CacheLayer) == 16, "as CudaKvCache lays it out");
 
 constexpr int BLOCK = 64;
 

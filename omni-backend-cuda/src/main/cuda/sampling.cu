@@ -15,9 +15,10 @@ struct SamplerState {
     int topK;
     int doSample;
     int words;
-    u64 unused[2];
+    u64 unused[3];
     // then words of bits: the tokens seen, the tokens suppressed
 };
+static_assert(sizeof(SamplerState) == 64, "as CudaSampler lays it out");
 
 // Keys of −∞ and below; NaN has key 0.
 constexpr u32 LOWEST = 0x007fffffu;
