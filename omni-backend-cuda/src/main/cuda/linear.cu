@@ -93,13 +93,14 @@ DEVICE void gated_tile(const T* x, const W* gate, const W* up, T* y, int rows, i
               blockIdx.x * Tile::COLUMNS, depth, wide, shared);
 }
 
+// Two blocks a multiprocessor: left to itself, the compiler spills to have three.
 #define ROWS(N, T, W, NAME)                                                                                            \
-    KERNEL(256)                                                                                                        \
+    KERNEL(256, 2)                                                                                                     \
     linear_rows##N##_##NAME(const T* __restrict__ x, const W* __restrict__ weight, const float* bias, T* y,            \
                             float* exact, int rows, int depth, int columns, int activation, int wide) {                \
         linear_rows<N>(x, weight, bias, y, exact, rows, depth, columns, activation, wide);                             \
     }                                                                                                                  \
-    KERNEL(256)                                                                                                        \
+    KERNEL(256, 2)                                                                                                     \
     gated_rows##N##_##NAME(const T* __restrict__ x, const W* __restrict__ gate, const W* __restrict__ up, T* y,        \
                            int rows, int depth, int columns, int wide) {                                               \
         gated_rows<N>(x, gate, up, y, rows, depth, columns, wide);                                                     \

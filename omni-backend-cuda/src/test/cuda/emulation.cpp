@@ -65,6 +65,36 @@ static void body() {
     __builtin_trap();
 }
 
+// Runs the lanes of a warp to their next barrier; whether any moved. Adds the lanes that have ended to `done`, at the end.
+static bool run_warp(int first, bool backwards, const char* name, int& done) {
+    bool moved = false;
+    for (int i = 0; i < 32; i++) {
+        self = &pool[first + (backwards ? 31 - i : i)];
+        if (self->state == RUNS) {
+            emulation_switch(&scheduler, self->stack);
+            moved = true;
+        }
+    }
+    int at = 0;
+    int gone = 0;
+    for (int t = first; t < first + 32; t++) {
+        at += pool[t].state == AT_WARP_BARRIER;
+        gone += pool[t].state == DONE;
+    }
+    if (at > 0 && gone > 0) {
+        error = std::string(name) + ": a warp operation without lanes that have ended";
+        return false;
+    }
+    if (at == 32) {
+        for (int t = first; t < first + 32; t++)
+            pool[t].state = RUNS;
+        return true;
+    }
+    if (!moved)
+        done += gone;
+    return moved;
+}
+
 static bool run_block(bool backwards, const char* name) {
     int n = (int)threads.x;
     for (int t = 0; t < n; t++) {
@@ -84,45 +114,30 @@ static bool run_block(bool backwards, const char* name) {
         top[6] = (void*)&body;
         thread.stack = top;
     }
+    error.clear();
     memset(shared, 0xff, sizeof shared);
     dynamic = shared;
     for (;;) {
-        for (int i = 0; i < n; i++) {
-            self = &pool[backwards ? n - 1 - i : i];
-            if (self->state == RUNS)
-                emulation_switch(&scheduler, self->stack);
-        }
-        bool moved = false;
         int done = 0;
-        int waiting = 0;
-        for (int w = 0; w < n / 32; w++) {
-            int at = 0;
-            int gone = 0;
-            for (int t = w * 32; t < w * 32 + 32; t++) {
-                at += pool[t].state == AT_WARP_BARRIER;
-                gone += pool[t].state == DONE;
-                waiting += pool[t].state == AT_BARRIER;
-            }
-            done += gone;
-            if (at > 0 && gone > 0) {
-                error = std::string(name) + ": a warp operation without lanes that have ended";
-                return false;
-            }
-            if (at == 32) {
-                for (int t = w * 32; t < w * 32 + 32; t++)
-                    pool[t].state = RUNS;
+        bool moved = false;
+        for (int i = 0; i < n / 32; i++) {
+            int w = backwards ? n / 32 - 1 - i : i;
+            // as far as it gets, so that warps are as far apart as barriers let them
+            while (run_warp(w * 32, backwards, name, done))
                 moved = true;
-            }
+            if (!error.empty())
+                return false;
         }
         if (done == n)
             return true;
-        if (waiting + done == n) {
+        int waiting = 0;
+        for (int t = 0; t < n; t++)
+            waiting += pool[t].state == AT_BARRIER || pool[t].state == DONE;
+        if (waiting == n) {
             for (int t = 0; t < n; t++)
                 if (pool[t].state == AT_BARRIER)
                     pool[t].state = RUNS;
-            moved = true;
-        }
-        if (!moved) {
+        } else if (!moved) {
             error = std::string(name) + ": threads wait for each other";
             return false;
         }

@@ -10,7 +10,7 @@
 #include <vector>
 
 #define DEVICE inline
-#define KERNEL(threads) extern "C" void
+#define KERNEL(...) extern "C" void
 #define DYNAMIC_SHARED(name) unsigned char* name = emulation::dynamic
 #define __shared__ static
 

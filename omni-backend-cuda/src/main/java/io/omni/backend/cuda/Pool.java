@@ -154,8 +154,9 @@ final class Pool implements AutoCloseable {
         return true;
     }
 
-    /** Gives slabs that nothing uses back to the card; cuMemFree waits for work that still does. */
+    /** Gives slabs that nothing uses back to the card, once the work that did is done. */
     private boolean makeRoom(long size) {
+        free.keySet().forEach(Stream::synchronize);
         for (Iterator<Block> i = slabs.iterator(); i.hasNext() && held + size > budget;) {
             Block first = i.next();
             boolean whole = true;
