@@ -9,14 +9,20 @@ here=$(cd "$(dirname "$0")" && pwd)
 out=${1:-$here/src/main/resources/io/omni/backend/cuda}
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
-for arch in 80 90; do
-    mkdir -p "$out/compute_$arch"
+
+compile() {
+    mkdir -p "$out/compute_$1"
     for source in "$here"/src/main/cuda/*.cu; do
         name=$(basename "$source" .cu)
-        nvcc -std=c++17 -arch=compute_$arch -ptx -o "$scratch/raw.ptx" "$source"
+        nvcc -std=c++17 -arch=compute_$1 -ptx -o "$scratch/$1.ptx" "$source"
         # comments name the compiler's build and would make the files differ from machine to machine
-        sed -e 's/^\.version .*/.version 8.0/' -e '/^[[:space:]]*\/\//d' -e '/^[[:space:]]*$/d' "$scratch/raw.ptx" \
-            > "$out/compute_$arch/$name.ptx"
-        ptxas -arch=sm_$arch -o "$scratch/check.cubin" "$out/compute_$arch/$name.ptx"
+        sed -e 's/^\.version .*/.version 8.0/' -e '/^[[:space:]]*\/\//d' -e '/^[[:space:]]*$/d' "$scratch/$1.ptx" \
+            > "$out/compute_$1/$name.ptx"
+        ptxas -arch=sm_$1 -o "$scratch/$1.cubin" "$out/compute_$1/$name.ptx"
     done
-done
+}
+
+compile 80 &
+first=$!
+compile 90
+wait $first
