@@ -24,8 +24,11 @@ import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.EnumSet;
 import java.util.List;
 import java.util.Random;
+import java.util.Set;
+import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
@@ -39,6 +42,8 @@ import org.junit.jupiter.params.provider.EnumSource;
 @ParameterizedClass
 @EnumSource(Setting.class)
 class OperationsTest {
+    private static final Set<Setting> EMULATED = EnumSet.noneOf(Setting.class);
+
     private final Setting setting;
     private final Random random = new Random(42);
     private CudaBackend backend;
@@ -53,6 +58,8 @@ class OperationsTest {
     @BeforeEach
     void open() {
         backend = setting.open();
+        if (setting.order >= 0)
+            EMULATED.add(setting);
         ops = (CudaTensorOps) backend.tensorOps();
         scope = backend.scope();
     }
@@ -624,5 +631,12 @@ class OperationsTest {
         }
         check("passed on", passed[0], expected, 1, 32);
         passed[0].close();
+    }
+
+    /** With all settings run, every kernel in the jar was launched, so that none is there for nothing or untested. */
+    @AfterAll
+    static void reachedEveryKernel() {
+        if (EMULATED.size() == 5)
+            assertThat(EmulatedDriver.LAUNCHED).containsAll(Kernels.load(80).entries().keySet());
     }
 }

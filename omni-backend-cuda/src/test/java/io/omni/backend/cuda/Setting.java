@@ -41,6 +41,7 @@ enum Setting {
                             + ((Unavailable) new CudaBackendProvider().availability()).reason());
             return NvidiaDriver.open();
         }
+        assumeTrue(!Boolean.getBoolean("omni.cuda.cardOnly"), "omni.cuda.cardOnly is set");
         assumeTrue(Emulation.missing() == null, Emulation.missing());
         return new EmulatedDriver(order, memory);
     }
