@@ -67,8 +67,31 @@ DEVICE int sequence_of(const int* offsets, int sequences, int token) {
     return low;
 }
 
+// N neighbours, from an address that their size divides.
+template <int N>
+DEVICE void load_run(const bf16* p, float (&v)[N]) {
+    if constexpr (N == 8) {
+        load8(p, v);
+    } else {
+        uint2 a = *reinterpret_cast<const uint2*>(p);
+        v[0] = __uint_as_float(a.x << 16);
+        v[1] = __uint_as_float(a.x & 0xffff0000u);
+        v[2] = __uint_as_float(a.y << 16);
+        v[3] = __uint_as_float(a.y & 0xffff0000u);
+    }
+}
+template <int N>
+DEVICE void load_run(const float* p, float (&v)[N]) {
+    if constexpr (N == 8) {
+        load8(p, v);
+    } else {
+        float4 a = *reinterpret_cast<const float4*>(p);
+        v[0] = a.x, v[1] = a.y, v[2] = a.z, v[3] = a.w;
+    }
+}
+
 // Few queries: blockIdx.x is a query token and a part of its keys, blockIdx.y a key head and G of its query heads, so that
-// a key is read once for all of them. A lane scores a key; for the values a lane has D of the features. Each warp keeps a
+// a key is read once for all of them. A lane scores a key; for the values a lane has D neighbouring features. Each warp keeps a
 // running softmax of its own keys, and they are merged at the end. With one part y is written, else
 // partials [token, head, part, dim + 2]: the sum, its largest score, its weight.
 template <int G, int D, class T>
@@ -155,13 +178,20 @@ DEVICE void attend_rows(const T* q, const T* k, const T* v, const u64* caches, i
                 sum[g][d] *= shrink;
         }
         int n = min(32, end - base);
-#pragma unroll 1
+        // a few values are on their way at once
+#pragma unroll 4
         for (int i = 0; i < n; i++) {
-            const T* value = keys.value(base + i);
-            float x[D];
+            const T* value = keys.value(base + i) + lane * D;
+            float x[D] = {};
+            if (wide) {
+                if (lane * D < dim)
+                    load_run(value, x);
+            } else {
 #pragma unroll
-            for (int d = 0; d < D; d++)
-                x[d] = d * 32 + lane < dim ? to_float(value[d * 32 + lane]) : 0.0f;
+                for (int d = 0; d < D; d++)
+                    if (lane * D + d < dim)
+                        x[d] = to_float(value[d]);
+            }
 #pragma unroll
             for (int g = 0; g < G; g++) {
                 float p = __shfl_sync(0xffffffffu, score[g], i);
@@ -180,7 +210,7 @@ DEVICE void attend_rows(const T* q, const T* k, const T* v, const u64* caches, i
         }
 #pragma unroll
         for (int d = 0; d < D; d++)
-            sums[warp][g][d * 32 + lane] = sum[g][d];
+            sums[warp][g][lane * D + d] = sum[g][d];
     }
     __syncthreads();
     for (int i = threadIdx.x; i < count * dim; i += 128) {
@@ -447,8 +477,9 @@ KERNEL(128) cache_length(CacheLayer* cache, int layers, int length) {
         cache[i].length = length;
 }
 
-#define ATTEND(G, D, T, NAME)                                                                                          \
-    KERNEL(128)                                                                                                        \
+// The blocks of a multiprocessor: left to itself, the compiler spills to have more.
+#define ATTEND(G, D, BLOCKS, T, NAME)                                                                                  \
+    KERNEL(128, BLOCKS)                                                                                                \
     attend_rows_##G##_##D##_##NAME(const T* q, const T* k, const T* v, const u64* caches, int layer,                   \
                                    const int* offsets, int sequences, int heads, int kvHeads, int dim, float scale,    \
                                    int causal, int window, int parts, T* y, float* partials, int wide) {               \
@@ -473,16 +504,16 @@ KERNEL(128) cache_length(CacheLayer* cache, int layers, int length) {
         Flash<D>::run(q, k, v, caches, layer, offsets, heads, kvHeads, dim, scale, causal, window, y, wide, shared);   \
     }
 
-ATTEND(1, 128, bf16, bf16)
-ATTEND(2, 128, bf16, bf16)
-ATTEND(8, 128, bf16, bf16)
-ATTEND(1, 256, bf16, bf16)
-ATTEND(8, 256, bf16, bf16)
-ATTEND(1, 128, float, f32)
-ATTEND(2, 128, float, f32)
-ATTEND(8, 128, float, f32)
-ATTEND(1, 256, float, f32)
-ATTEND(8, 256, float, f32)
+ATTEND(1, 128, 6, bf16, bf16)
+ATTEND(2, 128, 4, bf16, bf16)
+ATTEND(8, 128, 3, bf16, bf16)
+ATTEND(1, 256, 6, bf16, bf16)
+ATTEND(8, 256, 2, bf16, bf16)
+ATTEND(1, 128, 6, float, f32)
+ATTEND(2, 128, 4, float, f32)
+ATTEND(8, 128, 3, float, f32)
+ATTEND(1, 256, 6, float, f32)
+ATTEND(8, 256, 2, float, f32)
 APPEND(bf16, bf16)
 APPEND(float, f32)
 FLASH(32)

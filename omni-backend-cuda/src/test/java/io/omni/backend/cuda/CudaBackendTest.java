@@ -16,9 +16,17 @@ import io.omni.api.Sampling;
 import io.omni.api.Scope;
 import io.omni.api.Tensor;
 import io.omni.api.WeightRole;
+import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
+import java.util.concurrent.ArrayBlockingQueue;
+import java.util.concurrent.Executors;
+import java.util.concurrent.Future;
+import java.util.concurrent.TimeUnit;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.ValueSource;
 
 /** What the host does: providing, scopes, memory, streams. */
 class CudaBackendTest {
@@ -161,6 +169,69 @@ class CudaBackendTest {
             }
             assertThat(driver.replays).isGreaterThanOrEqualTo(6);
             assertThat(driver.launches).isEqualTo(launches);
+            weight.close();
+        }
+    }
+
+    /**
+     * A pipeline of threads, as Thinker, Talker and Code2Wav are: what one makes the next reads and closes, all read the
+     * same weight, and memory is so short that they take over each other's.
+     */
+    @ParameterizedTest
+    @ValueSource(booleans = {false, true})
+    void pipelinesThreads(boolean graphs) throws Exception {
+        int width = 64;
+        int rounds = 200;
+        EmulatedDriver driver = driver(1L << 30);
+        try (CudaBackend backend = backend(driver, 1 << 20, graphs)) {
+            float[] w = new float[width * width];
+            for (int i = 0; i < width; i++)
+                w[i * width + i] = 2;
+            Tensor weight = backend.weight(HostTensor.of("w", w, width, width), WeightRole.MATRIX);
+            List<ArrayBlockingQueue<Tensor>> queues = List.of(new ArrayBlockingQueue<>(4), new ArrayBlockingQueue<>(4),
+                    new ArrayBlockingQueue<>(4));
+            var threads = Executors.newFixedThreadPool(3);
+            try {
+                List<Future<?>> stages = new ArrayList<>();
+                stages.add(threads.submit(() -> {
+                    for (int i = 0; i < rounds; i++)
+                        try (Scope scope = backend.scope()) {
+                            float[] x = new float[width];
+                            Arrays.fill(x, i);
+                            queues.get(0)
+                                    .put(scope.detach(backend.tensorOps().linear(backend.tensor(x, 1, width), weight)));
+                        }
+                    return null;
+                }));
+                for (int stage = 0; stage < 2; stage++) {
+                    int from = stage;
+                    stages.add(threads.submit(() -> {
+                        for (int i = 0; i < rounds; i++)
+                            try (Scope scope = backend.scope()) {
+                                Tensor x = queues.get(from).take();
+                                Tensor y = x;
+                                for (int layer = 0; layer < 3; layer++)
+                                    y = backend.tensorOps().linear(y, weight);
+                                queues.get(from + 1).put(scope.detach(y));
+                                x.close();
+                            }
+                        return null;
+                    }));
+                }
+                for (int i = 0; i < rounds; i++) {
+                    Tensor y = queues.get(2).poll(20, TimeUnit.SECONDS);
+                    if (y == null)
+                        break;
+                    assertThat(y.toFloats()).containsOnly(i * 128f);
+                    y.close();
+                }
+                for (Future<?> stage : stages)
+                    stage.get(5, TimeUnit.SECONDS);
+            } finally {
+                // a stage that failed leaves the others waiting for it
+                threads.shutdownNow();
+            }
+            assertThat(backend.allocatedBytes()).isLessThanOrEqualTo(1 << 20);
             weight.close();
         }
     }
