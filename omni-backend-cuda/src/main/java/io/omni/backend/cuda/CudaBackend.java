@@ -1,0 +1,357 @@
+package io.omni.backend.cuda;
+
+import io.omni.api.AttentionOps;
+import io.omni.api.Backend;
+import io.omni.api.CacheSpec;
+import io.omni.api.ConvOps;
+import io.omni.api.DType;
+import io.omni.api.Device;
+import io.omni.api.HostTensor;
+import io.omni.api.KvCache;
+import io.omni.api.MoeOps;
+import io.omni.api.Scope;
+import io.omni.api.Tensor;
+import io.omni.api.TensorOps;
+import io.omni.api.WeightRole;
+import java.lang.foreign.MemorySegment;
+import java.util.ArrayDeque;
+import java.util.Arrays;
+import java.util.Deque;
+import java.util.Set;
+import java.util.function.Function;
+
+/**
+ * One card. Each thread with an open scope has a stream, so that the stages of a pipeline run beside each other. Floats
+ * from the host stay float32 until an operation takes them, since positions and probabilities would not survive bfloat16.
+ */
+final class CudaBackend implements Backend {
+    /** What a thread has open. */
+    static final class Work {
+        Stream stream;
+        CudaScope scope;
+    }
+
+    private static final Set<DType> WEIGHTS = Set.of(DType.F32, DType.F16, DType.BF16);
+
+    private final Driver driver;
+    private final DType compute;
+    private final boolean graphs;
+    private final Pool pool;
+    private final ThreadLocal<Work> works = ThreadLocal.withInitial(Work::new);
+    private final Stream[] streams = new Stream[Stream.LIMIT];
+    private final Deque<Stream> idle = new ArrayDeque<>();
+    private int made;
+    private final CudaTensorOps tensorOps = new CudaTensorOps(this);
+    private final CudaAttentionOps attentionOps = new CudaAttentionOps(this);
+    private final CudaMoeOps moeOps = new CudaMoeOps(this);
+    private final CudaConvOps convOps = new CudaConvOps(this);
+    private volatile boolean closed;
+
+    CudaBackend(Driver driver, CudaOptions options) {
+        this.driver = driver;
+        compute = options.compute();
+        graphs = options.graphs();
+        long free = driver.device().freeMemory();
+        pool = new Pool(driver, options.memory() > 0 ? options.memory() : free / 10 * 9, options.slab());
+    }
+
+    @Override
+    public String name() {
+        return "cuda";
+    }
+
+    @Override
+    public Device device() {
+        return driver.device();
+    }
+
+    @Override
+    public Set<DType> weightTypes() {
+        return WEIGHTS;
+    }
+
+    @Override
+    public double precision() {
+        return compute == DType.F32 ? 1e-5 : 1e-2;
+    }
+
+    DType compute() {
+        return compute;
+    }
+
+    int multiprocessors() {
+        return driver.multiprocessors();
+    }
+
+    /** The end of the kernels' names for activations. */
+    String type() {
+        return type(compute);
+    }
+
+    /** The end of the kernels' names for activations and a weight. */
+    String type(CudaTensor weight) {
+        return type() + "_" + type(weight.dtype());
+    }
+
+    static String type(DType dtype) {
+        return switch (dtype) {
+            case F32 -> "f32";
+            case F16 -> "f16";
+            case BF16 -> "bf16";
+            default -> throw new IllegalArgumentException("a tensor of type " + dtype + ", expected floats");
+        };
+    }
+
+    @Override
+    public Scope scope() {
+        checkOpen();
+        Work work = works.get();
+        if (work.scope == null)
+            work.stream = borrow();
+        work.scope = new CudaScope(this, work, work.scope);
+        return work.scope;
+    }
+
+    Work work() {
+        return works.get();
+    }
+
+    void left(Work work, CudaScope enclosing) {
+        work.scope = enclosing;
+        if (enclosing == null) {
+            giveBack(work.stream);
+            work.stream = null;
+        }
+    }
+
+    /** The calling thread's stream. */
+    Stream stream() {
+        checkOpen();
+        Stream stream = works.get().stream;
+        if (stream == null)
+            throw new IllegalStateException("no scope is open on this thread");
+        return stream;
+    }
+
+    /** Does something on the calling thread's stream, or on an idle one if it has none. */
+    <T> T withStream(Function<Stream, T> action) {
+        checkOpen();
+        Work work = works.get();
+        if (work.stream != null)
+            return action.apply(work.stream);
+        Stream stream = borrow();
+        try {
+            return action.apply(stream);
+        } finally {
+            giveBack(stream);
+        }
+    }
+
+    private Stream borrow() {
+        driver.bind();
+        synchronized (idle) {
+            Stream stream = idle.poll();
+            if (stream != null)
+                return stream;
+            if (made == Stream.LIMIT)
+                throw new IllegalStateException("scopes are open on " + Stream.LIMIT + " threads, which is the limit");
+            stream = new Stream(driver, pool, made, graphs);
+            stream.knows(streams);
+            streams[made++] = stream;
+            return stream;
+        }
+    }
+
+    private void giveBack(Stream stream) {
+        synchronized (idle) {
+            idle.push(stream);
+        }
+    }
+
+    /** A new tensor in the innermost scope, not yet written. */
+    CudaTensor make(DType dtype, int... shape) {
+        Block block = pool.allocate(dtype.bytes(HostTensor.size(shape)), stream());
+        return add(new CudaTensor(this, dtype, shape, block, block.address, null));
+    }
+
+    /** A new activation in the innermost scope, not yet written. */
+    CudaTensor make(int... shape) {
+        return make(compute, shape);
+    }
+
+    CudaTensor add(CudaTensor tensor) {
+        return works.get().scope.add(tensor);
+    }
+
+    Block allocate(long bytes, Stream stream) {
+        return pool.allocate(bytes, stream);
+    }
+
+    /** Takes back a block whose last handle is gone. */
+    void free(Block block) {
+        if (closed)
+            return;
+        Stream mine = works.get().stream;
+        // who used it last, most often: the thread that now closes it
+        if (mine != null && mine != block.home)
+            mine.claim(block);
+        else if (block.readers() != 0) {
+            driver.bind();
+            block.home.claim(block);
+        }
+        pool.free(block);
+    }
+
+    @Override
+    public Tensor tensor(float[] values, int... shape) {
+        return upload(DType.F32, MemorySegment.ofArray(values), values.length, shape);
+    }
+
+    @Override
+    public Tensor tensor(int[] values, int... shape) {
+        return upload(DType.I32, MemorySegment.ofArray(values), values.length, shape);
+    }
+
+    private CudaTensor upload(DType dtype, MemorySegment values, int n, int[] shape) {
+        if (n != HostTensor.size(shape))
+            throw new IllegalArgumentException(n + " values for " + Arrays.toString(shape));
+        CudaTensor tensor = make(dtype, shape.clone());
+        stream().upload(tensor.block(), tensor.address(), values);
+        return tensor;
+    }
+
+    @Override
+    public Tensor weight(HostTensor host, WeightRole role) {
+        if (!WEIGHTS.contains(host.dtype()))
+            throw new IllegalArgumentException(
+                    host.name() + " of type " + host.dtype() + ", expected one of " + WEIGHTS);
+        if (host.shape().length != Layout.rank(role))
+            throw new IllegalArgumentException(host.name() + " " + Arrays.toString(host.shape()) + " as " + role
+                    + ", expected " + Layout.rank(role) + " dimensions");
+        return withStream(stream -> {
+            DType stored = role == WeightRole.VECTOR ? DType.F32 : compute == DType.BF16 ? DType.BF16 : host.dtype();
+            Block block = pool.allocate(host.data().byteSize(), stream);
+            stream.upload(block, block.address, host.data());
+            if (stored != host.dtype()) {
+                Block converted = pool.allocate(stored.bytes(host.size()), stream);
+                convert(stream, block, host.dtype(), converted, stored, host.size());
+                pool.free(block);
+                block = converted;
+            }
+            int[] axes = Layout.axes(role);
+            if (axes != null) {
+                Block permuted = pool.allocate(block.bytes, stream);
+                tensorOps.permute(stream, block, block.address, permuted, stored, host.shape(), axes);
+                pool.free(block);
+                block = permuted;
+            }
+            return new CudaTensor(this, stored, host.shape().clone(), block, block.address, role);
+        });
+    }
+
+    private static void convert(Stream stream, Block from, DType fromType, Block to, DType toType, long n) {
+        stream.kernel("convert_" + type(fromType) + "_" + type(toType)).in(from).out(to).u64(n).i32(n % 8 == 0)
+                .launch(Grid.elements(n, n % 8 == 0), 1, 1, 256, 0);
+    }
+
+    /** The tensor as one of this backend, open. */
+    CudaTensor own(Tensor tensor) {
+        if (!(tensor instanceof CudaTensor own) || own.backend() != this)
+            throw new IllegalArgumentException("a tensor of backend " + tensor.backend().name() + " in another, cuda");
+        own.checkOpen();
+        return own;
+    }
+
+    /** The tensor with its elements in order, which those of convolutions' weights are not. */
+    CudaTensor plain(Tensor tensor) {
+        CudaTensor own = own(tensor);
+        int[] axes = Layout.axes(own.role());
+        if (axes == null)
+            return own;
+        int[] back = new int[axes.length];
+        for (int i = 0; i < axes.length; i++)
+            back[axes[i]] = i;
+        CudaTensor plain = make(own.dtype(), own.shape());
+        tensorOps.permute(stream(), own.block(), own.address(), plain.block(), own.dtype(),
+                Layout.stored(own.shape(), own.role()), back);
+        return plain;
+    }
+
+    /** The tensor in the type that activations have. */
+    CudaTensor activation(Tensor tensor) {
+        return as(plain(tensor), compute);
+    }
+
+    /** The tensor in float32, as kernels take vectors; null stays null. */
+    CudaTensor vector(Tensor tensor) {
+        return tensor == null ? null : as(plain(tensor), DType.F32);
+    }
+
+    /** The tensor in a type that kernels take as a weight beside activations. */
+    CudaTensor matrix(Tensor tensor) {
+        CudaTensor plain = plain(tensor);
+        return compute == DType.BF16 ? as(plain, DType.BF16) : plain;
+    }
+
+    CudaTensor as(CudaTensor tensor, DType dtype) {
+        if (tensor.dtype() == dtype)
+            return tensor;
+        if (!tensor.dtype().isFloating())
+            throw new IllegalArgumentException("a tensor of type " + tensor.dtype() + ", expected floats");
+        CudaTensor converted = make(dtype, tensor.shape());
+        boolean wide = tensor.size() % 8 == 0 && tensor.address() % 16 == 0;
+        stream().kernel("convert_" + type(tensor.dtype()) + "_" + type(dtype)).in(tensor).out(converted)
+                .u64(tensor.size()).i32(wide).launch(Grid.elements(tensor.size(), wide), 1, 1, 256, 0);
+        return converted;
+    }
+
+    @Override
+    public KvCache cache(CacheSpec spec) {
+        checkOpen();
+        return new CudaKvCache(this, spec);
+    }
+
+    @Override
+    public TensorOps tensorOps() {
+        return tensorOps;
+    }
+
+    @Override
+    public AttentionOps attentionOps() {
+        return attentionOps;
+    }
+
+    @Override
+    public MoeOps moeOps() {
+        return moeOps;
+    }
+
+    @Override
+    public ConvOps convOps() {
+        return convOps;
+    }
+
+    @Override
+    public long allocatedBytes() {
+        return pool.held();
+    }
+
+    void checkOpen() {
+        if (closed)
+            throw new IllegalStateException("a closed backend");
+    }
+
+    @Override
+    public synchronized void close() {
+        if (closed)
+            return;
+        driver.bind();
+        synchronized (idle) {
+            for (int i = 0; i < made; i++)
+                streams[i].close();
+        }
+        closed = true;
+        pool.close();
+        driver.close();
+    }
+}
