@@ -18,9 +18,9 @@ import java.util.Map;
  */
 final class NativeMemory implements AutoCloseable {
     private static final long POOLED = 256L << 20;
-    private static final int ALIGNMENT = 64;
-    private static final MethodHandle ALLOCATE = downcall("aligned_alloc",
-            FunctionDescriptor.of(ValueLayout.ADDRESS, ValueLayout.JAVA_LONG, ValueLayout.JAVA_LONG));
+    private static final int GRAIN = 64;
+    private static final MethodHandle ALLOCATE = downcall("malloc",
+            FunctionDescriptor.of(ValueLayout.ADDRESS, ValueLayout.JAVA_LONG));
     private static final MethodHandle FREE = downcall("free", FunctionDescriptor.ofVoid(ValueLayout.ADDRESS));
 
     private final Map<Long, Deque<MemorySegment>> free = new HashMap<>();
@@ -28,7 +28,7 @@ final class NativeMemory implements AutoCloseable {
     private long held;
     private boolean closed;
 
-    /** At least {@code bytes} bytes, aligned for vectors; their content is arbitrary. */
+    /** At least {@code bytes} bytes; their content is arbitrary. */
     @SuppressWarnings("restricted")
     synchronized MemorySegment allocate(long bytes) {
         long size = roundUp(bytes);
@@ -38,7 +38,7 @@ final class NativeMemory implements AutoCloseable {
             return blocks.pop();
         }
         try {
-            var address = (MemorySegment) ALLOCATE.invokeExact((long) ALIGNMENT, size);
+            var address = (MemorySegment) ALLOCATE.invokeExact(size);
             if (address.address() == 0)
                 throw new OutOfMemoryException("no room for " + size + " bytes");
             held += size;
@@ -86,7 +86,7 @@ final class NativeMemory implements AutoCloseable {
 
     /** A multiple of an eighth of the power of two below, so that few sizes are pooled and little is wasted. */
     private static long roundUp(long bytes) {
-        long step = Math.max(ALIGNMENT, Long.highestOneBit(Math.max(1, bytes)) / 8);
+        long step = Math.max(GRAIN, Long.highestOneBit(Math.max(1, bytes)) / 8);
         return (Math.max(1, bytes) + step - 1) / step * step;
     }
 

@@ -163,7 +163,7 @@ final class OnnxAttentionOps implements AttentionOps {
     public void append(List<KvCache> caches, int layer, Tensor k, Tensor v, Packed packed) {
         Shapes.append(caches, layer, k, v, packed);
         for (KvCache cache : caches)
-            ((OnnxKvCache) cache).check(backend);
+            OnnxKvCache.of(cache, backend);
         var keys = (OnnxArray) k;
         var values = (OnnxArray) v;
         keys.materialize();
@@ -183,8 +183,7 @@ final class OnnxAttentionOps implements AttentionOps {
     @Override
     public Tensor attend(Tensor q, List<KvCache> caches, int layer, Packed packed, Attention attention) {
         for (KvCache cache : caches)
-            if (cache instanceof OnnxKvCache own)
-            own.check(backend);
+            OnnxKvCache.of(cache, backend);
         int[] shape = Shapes.attend(q, caches, layer, packed, attention);
         return backend.record(shape, r -> {
             Value queries = r.floats((OnnxArray) q);

@@ -42,6 +42,7 @@ final class OnnxBackend implements Backend {
     private final NativeMemory memory = new NativeMemory();
     private final Sessions sessions;
     private final boolean cuda;
+    private final boolean widen;
     private final Set<Fused> fused = EnumSet.noneOf(Fused.class);
     private final ThreadLocal<Work> work = ThreadLocal.withInitial(this::newWork);
     private final Set<Recording> recordings = ConcurrentHashMap.newKeySet();
@@ -70,6 +71,12 @@ final class OnnxBackend implements Backend {
     }
 
     OnnxBackend(BackendOptions options) {
+        widen = switch (options.properties().getOrDefault("weights", "stored")) {
+            case "stored" -> false;
+            case "float32" -> true;
+            case String other -> throw new BackendException(
+                    "unknown weights '" + other + "', expected stored or float32");
+        };
         int threads = options.threads() == 0 ? Runtime.getRuntime().availableProcessors() : options.threads();
         boolean hasCuda = OrtEnvironment.getAvailableProviders().contains(OrtProvider.CUDA);
         cuda = switch (options.properties().getOrDefault("executionProvider", hasCuda ? "cuda" : "cpu")) {
@@ -240,6 +247,14 @@ final class OnnxBackend implements Backend {
                     host.name() + " " + Arrays.toString(host.shape()) + " as " + role + ", expected " + rank
                             + " dimensions");
         OnnxType type = OnnxType.of(host.dtype());
+        if (widen && role == WeightRole.MATRIX && host.dtype() != DType.F32) {
+            Storage floats = Storage.allocate(memory, OnnxType.FLOAT, Recording.longs(host.shape()));
+            for (long i = 0; i < host.size(); i++)
+                floats.memory.setAtIndex(ValueLayout.JAVA_FLOAT, i, host.getFloat(i));
+            var wide = new OnnxArray(this, host.shape().clone(), DType.F32, floats, List.of());
+            owned.add(wide);
+            return wide;
+        }
         Storage whole;
         if (host.data().isNative() && host.data().address() % type.bytes == 0
                 && host.data().byteSize() <= Integer.MAX_VALUE && host.data().byteSize() > 0)

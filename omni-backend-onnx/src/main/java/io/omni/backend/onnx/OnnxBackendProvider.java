@@ -10,7 +10,9 @@ import io.omni.api.BackendProvider;
  * The backend {@code onnx}, on ONNX Runtime. Its properties, all optional: {@code executionProvider} ({@code cpu}, or
  * {@code cuda} with {@code onnxruntime_gpu} on the class path; CUDA if it is there), {@code optimization} ({@code none},
  * {@code basic}, {@code extended} or {@code all}, the default), {@code profile} (a file name prefix that each session's
- * profile starts with), {@code fused} ({@code false} composes every operation of plain ones).
+ * profile starts with), {@code weights} ({@code float32} widens
+ * matrices once, when they are loaded, for twice the memory and faster decoding; {@code stored}, the default, in each run),
+ * {@code fused} ({@code false} composes every operation of plain ones).
  */
 public final class OnnxBackendProvider implements BackendProvider {
     @Override

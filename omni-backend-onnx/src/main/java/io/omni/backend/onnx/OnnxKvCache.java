@@ -46,12 +46,13 @@ final class OnnxKvCache implements KvCache {
         return layers[layer].length;
     }
 
-    /** Whether this is a cache of {@code backend} that is open. */
-    void check(OnnxBackend user) {
-        if (backend != user)
+    /** An open cache of {@code user}, or a refusal. */
+    static OnnxKvCache of(KvCache cache, OnnxBackend user) {
+        if (!(cache instanceof OnnxKvCache own) || own.backend != user)
             throw new IllegalArgumentException("a cache of another backend");
-        if (closed)
+        if (own.closed)
             throw new IllegalStateException("the cache is closed");
+        return own;
     }
 
     /** Makes room for {@code n} more tokens; what the window has left behind goes first. */

@@ -465,4 +465,32 @@ class OnnxBackendTest {
             assertThatThrownBy(() -> ops().add(random(2), theirs)).isInstanceOf(IllegalArgumentException.class);
         }
     }
+
+    @Test
+    void anotherNumberOfThreadsAndWidenedWeights() {
+        backend.close();
+        backend = new OnnxBackend(new BackendOptions(1, Map.of("weights", "float32")));
+        try (Scope _ = backend.scope()) {
+            Tensor w = weight(WeightRole.MATRIX, DType.BF16, 24, 40);
+            assertThat(w.dtype()).isEqualTo(DType.F32);
+            Tensor x = random(5, 40);
+            agree(ops().linear(x, w), plain().linear(x, w));
+        }
+    }
+
+    @Test
+    void refusesCachesOfOthers() {
+        var spec = new CacheSpec(1, 1, 4, 0);
+        try (Backend other = Backends.load("onnx"); KvCache theirs = other.cache(spec); Scope _ = backend.scope()) {
+            Tensor k = random(1, 4);
+            for (KvCache cache : List.of(theirs, plainCache(spec)))
+                assertThatThrownBy(
+                        () -> backend.attentionOps().append(List.of(cache), 0, k, k, new Packed(0, 1)))
+                        .isInstanceOf(IllegalArgumentException.class);
+            KvCache closed = backend.cache(spec);
+            closed.close();
+            assertThatThrownBy(() -> backend.attentionOps().append(List.of(closed), 0, k, k, new Packed(0, 1)))
+                    .isInstanceOf(IllegalStateException.class);
+        }
+    }
 }
