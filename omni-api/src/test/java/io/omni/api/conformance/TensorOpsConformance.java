@@ -23,7 +23,8 @@ public interface TensorOpsConformance extends Subject {
     @Test
     default void linear() {
         TensorOps ops = backend().tensorOps();
-        int[][] sizes = {{0, 4, 3}, {1, 1, 1}, {1, 33, 5}, {1, 256, 70}, {2, 64, 9}, {5, 17, 31}, {33, 130, 65}};
+        int[][] sizes = {{0, 4, 3}, {1, 1, 1}, {1, 33, 5}, {1, 256, 70}, {2, 64, 9}, {5, 17, 31}, {4, 44, 20},
+                {3, 48, 24}, {33, 130, 65}};
         for (DType type : backend().weightTypes())
             for (int[] size : sizes)
                 for (boolean biased : new boolean[]{false, true}) {
@@ -32,7 +33,8 @@ public interface TensorOpsConformance extends Subject {
                     Argument x = cases().activation(size[0], size[1]);
                     Argument w = cases().matrix(type, size[2], size[1]);
                     Argument bias = biased ? cases().vector(size[2]) : null;
-                    Activation f = Activation.values()[size[1] % Activation.values().length];
+                    // all of them are met; one element alone has none, as GELU of a negative number is all cancellation
+                    Activation f = Activation.values()[(size[1] - 1) % Activation.values().length];
                     cases().check("linear", ops.linear(x.tensor(), w.tensor(), biased ? bias.tensor() : null, f),
                             Definitions.linear(x.values(), w.values(), biased ? bias.values() : null, size[0], size[1],
                                     size[2], f),

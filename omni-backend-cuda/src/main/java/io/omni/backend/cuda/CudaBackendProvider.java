@@ -28,7 +28,8 @@ public final class CudaBackendProvider implements BackendProvider {
 
     @Override
     public int priority() {
-        return 10;
+        // below the processor's backend until a card has run it
+        return -20;
     }
 
     @Override

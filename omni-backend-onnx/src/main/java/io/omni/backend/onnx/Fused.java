@@ -1,0 +1,15 @@
+package io.omni.backend.onnx;
+
+/** Operators that a release or an execution provider may lack; each has a composition of plain ones. */
+enum Fused {
+    /** {@code RMSNormalization}. */
+    RMS_NORM,
+    /** {@code RotaryEmbedding}. */
+    ROTARY,
+    /** {@code Attention}. */
+    ATTENTION,
+    /** {@code Gelu}. */
+    GELU,
+    /** {@code com.microsoft.QuickGelu}, which is SiLU for alpha 1. */
+    SILU
+}

@@ -1,0 +1,226 @@
+package io.omni.backend.onnx;
+
+import static io.omni.backend.onnx.Recording.constant;
+import static io.omni.backend.onnx.Recording.integers;
+import static io.omni.backend.onnx.Recording.with;
+
+import io.omni.api.Attention;
+import io.omni.api.AttentionOps;
+import io.omni.api.Backend;
+import io.omni.api.KvCache;
+import io.omni.api.Packed;
+import io.omni.api.Rope;
+import io.omni.api.Shapes;
+import io.omni.api.Tensor;
+import io.omni.backend.onnx.Graph.Attribute;
+import io.omni.backend.onnx.Graph.Value;
+import io.omni.backend.onnx.Storage.OnnxType;
+import java.util.Arrays;
+import java.util.List;
+
+final class OnnxAttentionOps implements AttentionOps {
+    private final OnnxBackend backend;
+
+    OnnxAttentionOps(OnnxBackend backend) {
+        this.backend = backend;
+    }
+
+    @Override
+    public Backend backend() {
+        return backend;
+    }
+
+    @Override
+    public Tensor rotaryTable(Tensor positions, Rope rope) {
+        int[] shape = Shapes.rotaryTable(positions, rope);
+        return backend.record(shape, r -> {
+            Value rows = r.node("Gather", with("axis", 0), r.floats((OnnxArray) positions),
+                    integers(Recording.longs(rope.row())));
+            Value angles = r.node("Mul", r.transpose(rows, 1, 0), constant(rope.inverseFrequency()));
+            Value both = r.node("Concat", with("axis", 1), r.node("Cos", angles), r.node("Sin", angles));
+            return r.reshape(both, -1, 2, rope.pairs());
+        }, positions);
+    }
+
+    @Override
+    public Tensor rotary(Tensor x, Tensor norm, float eps, Tensor table) {
+        int[] shape = Shapes.rotary(x, norm, table);
+        int pairs = table.dim(2);
+        int heads = pairs == 0 ? 0 : x.dim(1) / (2 * pairs);
+        return backend.record(shape, r -> {
+            Value value = r.floats((OnnxArray) x);
+            if (norm != null)
+                value = r.rmsNorm(r.reshape(value, -1, heads, 2 * pairs), r.floats((OnnxArray) norm), eps);
+            // [tokens, 1, pairs] each
+            Value[] turn = r.split(r.floats((OnnxArray) table), 1, 2);
+            if (backend.fuses(Fused.ROTARY)) {
+                // one batch entry a token, so that each has its own row of the table
+                Value y = r.node("RotaryEmbedding", with("num_heads", heads),
+                        r.reshape(value, -1, 1, 2L * heads * pairs), turn[0], turn[1]);
+                return r.reshape(y, -1, 2L * heads * pairs);
+            }
+            Value[] half = r.split(r.reshape(value, -1, heads, 2 * pairs), 2, 2);
+            Value first = r.node("Sub", r.node("Mul", half[0], turn[0]), r.node("Mul", half[1], turn[1]));
+            Value second = r.node("Add", r.node("Mul", half[1], turn[0]), r.node("Mul", half[0], turn[1]));
+            return r.reshape(r.node("Concat", with("axis", 2), first, second), -1, 2L * heads * pairs);
+        }, x, norm, table);
+    }
+
+    /**
+     * Sequences of one length are a batch. Others are padded to the longest through an index, so that the graph is the
+     * same however tokens are spread.
+     */
+    @Override
+    public Tensor attend(Tensor q, Tensor k, Tensor v, Packed packed, Attention attention) {
+        int[] shape = Shapes.attend(q, k, v, packed, attention);
+        int[] lengths = new int[packed.sequences()];
+        int[] padded = new int[0];
+        for (int i = 0; i < lengths.length; i++)
+            lengths[i] = packed.length(i);
+        int[] some = Arrays.stream(lengths).filter(n -> n > 0).toArray();
+        int longest = Arrays.stream(some).max().orElse(0);
+        boolean equal = Arrays.stream(some).allMatch(n -> n == longest);
+        int[] spread = equal ? padded : new int[some.length * longest];
+        int[] back = equal ? padded : new int[packed.tokens()];
+        if (!equal) {
+            int token = 0;
+            for (int s = 0; s < some.length; s++)
+                for (int i = 0; i < longest; i++)
+                    if (i < some[s]) {
+                        spread[s * longest + i] = token;
+                        back[token++] = s * longest + i;
+                    }
+        }
+        return backend.record(shape, r -> {
+            Value index = equal ? null : r.indexes(spread);
+            Value[] operand = new Value[3];
+            for (int i = 0; i < 3; i++) {
+                operand[i] = r.floats((OnnxArray) (i == 0 ? q : i == 1 ? k : v));
+                if (!equal)
+                    operand[i] = r.node("Gather", with("axis", 0), operand[i], index);
+                operand[i] = r.reshape(operand[i], r.numbers(some.length, longest, -1));
+            }
+            Value mask = null;
+            if (!equal) {
+                float[] all = new float[some.length * longest * longest];
+                for (int s = 0; s < some.length; s++)
+                    fillMask(all, s * longest * longest, longest, longest, some[s], 0, attention);
+                mask = r.floats(all, some.length, 1, longest, longest);
+            } else if (longest > 1 && (attention.causal() || attention.window() > 0 && attention.window() < longest)) {
+                float[] all = new float[longest * longest];
+                fillMask(all, 0, longest, longest, longest, 0, attention);
+                mask = r.floats(all, longest, longest);
+            }
+            Value y = r.reshape(attend(r, operand[0], operand[1], operand[2], mask, attention), -1,
+                    (long) attention.heads() * attention.headDim());
+            return equal ? y : r.node("Gather", with("axis", 0), y, r.indexes(back));
+        }, q, k, v);
+    }
+
+    /** 0 where query row i, at position {@code offset + i}, sees a key, and −∞ elsewhere; rows past the end see all. */
+    private static void fillMask(float[] mask, int from, int queries, int keys, int length, int offset,
+            Attention attention) {
+        for (int i = 0; i < queries; i++) {
+            int position = offset + i;
+            if (position >= length)
+                continue;
+            int end = attention.causal() ? position + 1 : length;
+            int start = attention.window() > 0 ? Math.max(0, position - attention.window() + 1) : 0;
+            int row = from + i * keys;
+            Arrays.fill(mask, row, row + start, Float.NEGATIVE_INFINITY);
+            Arrays.fill(mask, row + end, row + keys, Float.NEGATIVE_INFINITY);
+        }
+    }
+
+    /**
+     * q [batch, n, heads · headDim], k and v [batch, m, kvHeads · headDim], mask broadcast to [batch, heads, n, m] or
+     * null: [batch, n, heads · headDim].
+     */
+    private Value attend(Recording r, Value q, Value k, Value v, Value mask, Attention a) {
+        if (backend.fuses(Fused.ATTENTION))
+            return r.node("Attention", "", new Attribute[]{with("q_num_heads", a.heads()),
+                    with("kv_num_heads", a.kvHeads()), with("scale", a.scale())}, q, k, v, mask);
+        long group = a.heads() / a.kvHeads();
+        // [batch, kvHeads, group, n, headDim] against one key head for each group
+        Value queries = r.transpose(r.reshape(q, 0, 0, a.kvHeads(), group, a.headDim()), 0, 2, 3, 1, 4);
+        Value keys = r.transpose(r.reshape(k, 0, 0, a.kvHeads(), 1, a.headDim()), 0, 2, 3, 4, 1);
+        Value values = r.transpose(r.reshape(v, 0, 0, a.kvHeads(), 1, a.headDim()), 0, 2, 3, 1, 4);
+        Value scores = r.node("MatMul", r.node("Mul", queries, constant(a.scale())), keys);
+        if (mask != null)
+            // [.., n, m] or [batch, 1, n, m]: one axis more for the groups
+            scores = r.node("Add", scores, r.reshape(mask, r.node("Concat", "", new Attribute[]{with("axis", 0)},
+                    OnnxType.INT64, integers(-1L, 1, 1), lastTwo(r, mask))));
+        Value y = r.node("MatMul", r.node("Softmax", with("axis", -1), scores), values);
+        return r.reshape(r.transpose(y, 0, 3, 1, 2, 4), 0, 0, (long) a.heads() * a.headDim());
+    }
+
+    private static Value lastTwo(Recording r, Value mask) {
+        return r.node("Shape", "", new Attribute[]{with("start", -2)}, OnnxType.INT64, mask);
+    }
+
+    /** The pending graph ends here: the keys go from its results into the cache's memory. */
+    @Override
+    public void append(List<KvCache> caches, int layer, Tensor k, Tensor v, Packed packed) {
+        Shapes.append(caches, layer, k, v, packed);
+        for (KvCache cache : caches)
+            OnnxKvCache.of(cache, backend);
+        var keys = (OnnxArray) k;
+        var values = (OnnxArray) v;
+        keys.materialize();
+        values.materialize();
+        for (int i = 0; i < caches.size(); i++)
+            ((OnnxKvCache) caches.get(i)).reserve(layer, packed.length(i));
+        Storage keyRows = keys.storage().retain();
+        Storage valueRows = values.storage().retain();
+        for (int i = 0; i < caches.size(); i++)
+            if (packed.length(i) > 0)
+            ((OnnxKvCache) caches.get(i)).append(layer, keyRows.memory, valueRows.memory, packed.offsets()[i],
+                    packed.length(i));
+        keyRows.release();
+        valueRows.release();
+    }
+
+    @Override
+    public Tensor attend(Tensor q, List<KvCache> caches, int layer, Packed packed, Attention attention) {
+        for (KvCache cache : caches)
+            OnnxKvCache.of(cache, backend);
+        int[] shape = Shapes.attend(q, caches, layer, packed, attention);
+        return backend.record(shape, r -> {
+            Value queries = r.floats((OnnxArray) q);
+            Value[] parts = new Value[packed.sequences()];
+            int n = 0;
+            for (int i = 0; i < packed.sequences(); i++)
+                if (packed.length(i) > 0)
+                parts[n++] = attend(r, queries, (OnnxKvCache) caches.get(i), layer, packed, i, attention);
+            return n == 1 ? parts[0] : r.node("Concat", with("axis", 0), Arrays.copyOf(parts, n));
+        }, q);
+    }
+
+    private Value attend(Recording r, Value queries, OnnxKvCache cache, int layer, Packed packed, int sequence,
+            Attention attention) {
+        int n = packed.length(sequence);
+        int length = cache.length(layer);
+        int first = length - n;
+        int from = cache.start(layer);
+        if (attention.window() > 0)
+            from = Math.max(from, first - attention.window() + 1);
+        int keys = length - from;
+        Storage k = cache.keys(layer, from, r);
+        Storage v = cache.values(layer, from, r);
+        Value mask = null;
+        // the last query sees all keys that were kept: alone, it needs no mask
+        if (n > 1 && (attention.causal() || attention.window() > 0)) {
+            float[] all = new float[n * keys];
+            fillMask(all, 0, n, keys, keys, first - from, attention);
+            mask = r.floats(all, n, keys);
+        }
+        Value q = n == packed.tokens()
+                ? queries
+                : r.slice(queries, OnnxType.FLOAT, packed.offsets()[sequence], packed.offsets()[sequence + 1]);
+        Value y = attend(r, r.node("Unsqueeze", q, integers(0L)), r.input(k), r.input(v), mask, attention);
+        k.release();
+        v.release();
+        // not Squeeze: the features that shape inference finds for an Attention over open dimensions are 0
+        return r.reshape(y, -1, (long) attention.heads() * attention.headDim());
+    }
+}

@@ -1,0 +1,45 @@
+package io.omni.backend.onnx;
+
+import ai.onnxruntime.OrtEnvironment;
+import io.omni.api.Backend;
+import io.omni.api.BackendException;
+import io.omni.api.BackendOptions;
+import io.omni.api.BackendProvider;
+
+/**
+ * The backend {@code onnx}, on ONNX Runtime. Its properties, all optional: {@code executionProvider} ({@code cpu}, or
+ * {@code cuda} with {@code onnxruntime_gpu} on the class path; CUDA if it is there), {@code optimization} ({@code none},
+ * {@code basic}, {@code extended} or {@code all}, the default), {@code profile} (a file name prefix that each session's
+ * profile starts with), {@code weights} ({@code float32} widens
+ * matrices once, when they are loaded, for twice the memory and faster decoding; {@code stored}, the default, in each run),
+ * {@code fused} ({@code false} composes every operation of plain ones).
+ */
+public final class OnnxBackendProvider implements BackendProvider {
+    @Override
+    public String name() {
+        return "onnx";
+    }
+
+    @Override
+    public int priority() {
+        return -10;
+    }
+
+    @Override
+    public Availability availability() {
+        try {
+            OrtEnvironment.getAvailableProviders();
+            return new Availability.Available(OnnxBackend.host());
+        } catch (UnsatisfiedLinkError | NoClassDefFoundError | ExceptionInInitializerError
+                | IllegalStateException e) {
+            return new Availability.Unavailable("ONNX Runtime's native library does not load: " + e.getMessage());
+        }
+    }
+
+    @Override
+    public Backend create(BackendOptions options) {
+        if (availability() instanceof Availability.Unavailable(String reason))
+            throw new BackendException(reason);
+        return new OnnxBackend(options);
+    }
+}

@@ -1,0 +1,154 @@
+package io.omni.backend.onnx;
+
+import static io.omni.backend.onnx.Recording.integers;
+import static io.omni.backend.onnx.Recording.with;
+
+import io.omni.api.Activation;
+import io.omni.api.Backend;
+import io.omni.api.Definitions;
+import io.omni.api.MoeOps;
+import io.omni.api.MoeWeights;
+import io.omni.api.MoeWeights.SharedExpert;
+import io.omni.api.Shapes;
+import io.omni.api.Tensor;
+import io.omni.backend.onnx.Graph.Output;
+import io.omni.backend.onnx.Graph.Value;
+import io.omni.backend.onnx.Storage.OnnxType;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.List;
+import java.util.stream.Stream;
+
+/**
+ * The router's logits leave: which weights the graph reads depends on them. The pending graph ends there, so a decoded
+ * token takes one run from router to router, append aside. The runtime's own MoE operators want all experts of a layer in
+ * one tensor, in float32 or quantised, and would need a copy of the weights.
+ */
+final class OnnxMoeOps implements MoeOps {
+    /** Experts a run when many tokens spread over many experts. */
+    private static final int EXPERTS_A_RUN = 8;
+
+    private final OnnxBackend backend;
+
+    OnnxMoeOps(OnnxBackend backend) {
+        this.backend = backend;
+    }
+
+    @Override
+    public Backend backend() {
+        return backend;
+    }
+
+    @Override
+    public Tensor moe(Tensor x, MoeWeights weights, int topK, boolean normalise) {
+        int[] shape = Shapes.moe(x, weights, topK);
+        if (x.size() == 0)
+            return backend.record(shape, _ -> null, x);
+        int experts = weights.router().dim(0);
+        Tensor logits = backend.tensorOps().linear(x, weights.router());
+        double[] probabilities = Definitions.softmax(Definitions.doubles(logits.toFloats()), experts);
+        logits.close();
+        int[] chosen = Definitions.topK(probabilities, experts, topK);
+        float[] share = Definitions.round(Definitions.shares(probabilities, experts, chosen, topK, normalise));
+        Tensor[] operands = Stream.concat(Stream.of(x), shared(weights)).toArray(Tensor[]::new);
+        if (x.dim(0) == 1)
+            return backend.record(shape, r -> add(r, one(r, (OnnxArray) x, weights, chosen, share), x, weights),
+                    operands);
+        Storage rows = Storage.allocate(backend.memory(), OnnxType.FLOAT, chosen.length, shape[1]);
+        try {
+            int[] place = runExperts((OnnxArray) x, weights, chosen, topK, rows);
+            return backend.record(shape, r -> {
+                Value perToken = r.reshape(r.node("Gather", with("axis", 0), r.input(rows), r.indexes(place)), -1,
+                        topK, shape[1]);
+                Value weighted = r.node("Mul", perToken, r.floats(share, x.dim(0), topK, 1));
+                return add(r, r.node("ReduceSum", with("keepdims", 0), weighted, integers(1L)), x, weights);
+            }, operands);
+        } finally {
+            rows.release();
+        }
+    }
+
+    private static Stream<Tensor> shared(MoeWeights weights) {
+        SharedExpert shared = weights.shared();
+        return shared == null ? Stream.of() : Stream.of(shared.gate(), shared.up(), shared.down(), shared.scale());
+    }
+
+    /** One token: its experts are part of the pending graph, which has the same structure whichever they are. */
+    private static Value one(Recording r, OnnxArray x, MoeWeights weights, int[] chosen, float[] share) {
+        Value value = r.floats(x);
+        Value shares = r.floats(share, share.length, 1);
+        Value[] each = chosen.length == 1 ? new Value[]{shares} : r.split(shares, 0, chosen.length);
+        Value[] outputs = new Value[chosen.length];
+        for (int i = 0; i < chosen.length; i++)
+            outputs[i] = expert(r, value, weights, chosen[i], each[i]);
+        return outputs.length == 1 ? outputs[0] : r.node("Sum", outputs);
+    }
+
+    private static Value expert(Recording r, Value x, MoeWeights weights, int expert, Value share) {
+        return r.gatedMlp(x, (OnnxArray) weights.gate().get(expert), (OnnxArray) weights.up().get(expert),
+                (OnnxArray) weights.down().get(expert), share);
+    }
+
+    /**
+     * Runs each chosen expert on its tokens, in graphs of their own: always {@value #EXPERTS_A_RUN} experts or one, so that
+     * two sessions serve every spread.
+     *
+     * @return for each choice, its row
+     */
+    private int[] runExperts(OnnxArray x, MoeWeights weights, int[] chosen, int topK, Storage rows) {
+        int[] count = new int[weights.router().dim(0)];
+        for (int expert : chosen)
+            count[expert]++;
+        int[] start = new int[count.length];
+        for (int i = 1; i < count.length; i++)
+            start[i] = start[i - 1] + count[i - 1];
+        int[] token = new int[chosen.length];
+        int[] place = new int[chosen.length];
+        int[] next = start.clone();
+        for (int i = 0; i < chosen.length; i++) {
+            place[i] = next[chosen[i]]++;
+            token[place[i]] = i / topK;
+        }
+        int[] active = java.util.stream.IntStream.range(0, count.length).filter(i -> count[i] > 0).toArray();
+        x.materialize();
+        for (int i = 0; i < active.length;) {
+            int n = active.length - i >= EXPERTS_A_RUN ? EXPERTS_A_RUN : 1;
+            runExperts(x, weights, Arrays.copyOfRange(active, i, i + n), start, count, token, rows);
+            i += n;
+        }
+        return place;
+    }
+
+    private void runExperts(OnnxArray x, MoeWeights weights, int[] experts, int[] start, int[] count, int[] token,
+            Storage rows) {
+        var r = new Recording(backend);
+        List<Output> outputs = new ArrayList<>();
+        List<Storage> targets = new ArrayList<>();
+        int width = x.dim(1);
+        try {
+            for (int expert : experts) {
+                int from = start[expert];
+                int n = count[expert];
+                Value some = r.node("Gather", with("axis", 0), r.floats(x),
+                        r.indexes(Arrays.copyOfRange(token, from, from + n)));
+                outputs.add((Output) expert(r, some, weights, expert, null));
+                targets.add(Storage.borrow(rows.memory.asSlice(4L * from * width, 4L * n * width), OnnxType.FLOAT, n,
+                        width));
+            }
+            r.run(outputs, targets);
+        } finally {
+            targets.forEach(Storage::release);
+            r.clear();
+        }
+    }
+
+    private static Value add(Recording r, Value routed, Tensor x, MoeWeights weights) {
+        SharedExpert shared = weights.shared();
+        if (shared == null)
+            return routed;
+        Value value = r.floats((OnnxArray) x);
+        Value scale = r.linear(value, (OnnxArray) shared.scale(), null, Activation.SIGMOID);
+        return r.node("Add", routed, r.gatedMlp(value, (OnnxArray) shared.gate(), (OnnxArray) shared.up(),
+                (OnnxArray) shared.down(), scale));
+    }
+}

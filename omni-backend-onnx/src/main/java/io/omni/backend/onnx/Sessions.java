@@ -1,0 +1,114 @@
+package io.omni.backend.onnx;
+
+import ai.onnxruntime.OnnxTensor;
+import ai.onnxruntime.OrtEnvironment;
+import ai.onnxruntime.OrtException;
+import ai.onnxruntime.OrtSession;
+import ai.onnxruntime.OrtSession.SessionOptions;
+import ai.onnxruntime.OrtSession.SessionOptions.OptLevel;
+import io.omni.api.BackendException;
+import java.util.HashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.concurrent.ConcurrentHashMap;
+
+/** One session for each structure of graph that has run. */
+final class Sessions implements AutoCloseable {
+    private static Integer globalThreads;
+
+    private final OrtEnvironment environment;
+    private final int threads;
+    private final boolean shareThreads;
+    private final boolean cuda;
+    private final OptLevel optimization;
+    private final String profile;
+    private final Map<String, OrtSession> sessions = new ConcurrentHashMap<>();
+
+    Sessions(int threads, boolean cuda, String optimization, String profile) {
+        this.threads = threads;
+        this.cuda = cuda;
+        this.profile = profile;
+        this.optimization = switch (optimization) {
+            case "none" -> OptLevel.NO_OPT;
+            case "basic" -> OptLevel.BASIC_OPT;
+            case "extended" -> OptLevel.EXTENDED_OPT;
+            case "all" -> OptLevel.ALL_OPT;
+            default -> throw new BackendException(
+                    "unknown optimization '" + optimization + "', expected none, basic, extended or all");
+        };
+        shareThreads = environment(threads);
+        environment = OrtEnvironment.getEnvironment();
+    }
+
+    /**
+     * The process has one environment, whose threads all sessions can share: with dozens of sessions, threads of their
+     * own would fight for the processors. Only the first backend can choose how many; another number, or an
+     * environment that somebody else made, needs threads a session.
+     */
+    private static synchronized boolean environment(int threads) {
+        if (globalThreads == null) {
+            globalThreads = -1;
+            try (var options = new OrtEnvironment.ThreadingOptions()) {
+                options.setGlobalIntraOpNumThreads(threads);
+                options.setGlobalInterOpNumThreads(1);
+                OrtEnvironment.getEnvironment(ai.onnxruntime.OrtLoggingLevel.ORT_LOGGING_LEVEL_ERROR, "omni", options);
+                globalThreads = threads;
+            } catch (OrtException e) {
+                throw OnnxBackend.failure("cannot set the number of threads", e);
+            } catch (IllegalStateException e) {
+                // somebody else made the environment first
+                globalThreads = -1;
+            }
+        }
+        return globalThreads == threads;
+    }
+
+    int size() {
+        return sessions.size();
+    }
+
+    /** Runs the graph, its outputs written to {@code targets}. */
+    void run(Graph graph, List<Storage> targets) {
+        Map<String, OnnxTensor> feeds = HashMap.newHashMap(graph.inputs.size());
+        for (int i = 0; i < graph.inputs.size(); i++)
+            feeds.put("i" + i, graph.inputs.get(i).tensor);
+        Map<String, OnnxTensor> fetches = HashMap.newHashMap(targets.size());
+        for (int i = 0; i < targets.size(); i++)
+            fetches.put("o" + i, targets.get(i).tensor);
+        OrtSession session = sessions.computeIfAbsent(graph.key, _ -> create(graph));
+        try (var _ = session.run(feeds, fetches)) {
+            // results went to the targets
+        } catch (OrtException e) {
+            throw OnnxBackend.failure("ONNX Runtime failed", e);
+        }
+    }
+
+    private OrtSession create(Graph graph) {
+        try (var options = new SessionOptions()) {
+            if (shareThreads)
+                options.disablePerSessionThreads();
+            else
+                options.setIntraOpNumThreads(threads);
+            options.setOptimizationLevel(optimization);
+            options.setSessionLogLevel(ai.onnxruntime.OrtLoggingLevel.ORT_LOGGING_LEVEL_ERROR);
+            if (cuda)
+                options.addCUDA(0);
+            if (profile != null)
+                options.enableProfiling(profile + "-" + sessions.size());
+            return environment.createSession(ModelWriter.write(graph), options);
+        } catch (OrtException e) {
+            throw OnnxBackend.failure("ONNX Runtime refuses a graph", e);
+        }
+    }
+
+    @Override
+    public void close() {
+        for (OrtSession session : sessions.values())
+            try {
+                session.close();
+            } catch (OrtException e) {
+                throw OnnxBackend.failure("cannot close a session", e);
+            }
+        sessions.clear();
+    }
+}
