@@ -3,7 +3,7 @@ package io.omni.api;
 import java.util.Arrays;
 
 /** The cache of a backend that has none of its own: float arrays on the heap that double as they grow. */
-final class HostKvCache implements KvCache {
+class HostKvCache implements KvCache {
     private final CacheSpec spec;
     private final float[][] keys;
     private final float[][] values;

@@ -9,7 +9,7 @@ import java.util.Iterator;
 import java.util.Set;
 
 /** The smallest backend there can be: arrays on the heap, and the default of every operation. */
-public final class PlainBackend implements Backend {
+public class PlainBackend implements Backend {
     private final ThreadLocal<Deque<PlainScope>> scopes = ThreadLocal.withInitial(ArrayDeque::new);
 
     private volatile boolean closed;

@@ -69,7 +69,7 @@ public interface AttentionOpsConformance extends Subject {
 
     /** Several sequences grow over block limits by uneven steps; every query must see just what it should. */
     @Test
-    default void append() {
+    default void attendCached() {
         for (int window : new int[]{0, 1, 5, 64, 100}) {
             Attention a = new Attention(4, 2, 16, true, window);
             List<Sequence> sequences = new ArrayList<>();
