@@ -54,6 +54,7 @@ public final class Shapes {
     public static int[] embedding(Tensor table, Tensor ids) {
         sameBackend(table, ids);
         rank(table, 2, "table");
+        floating(table, "table");
         integers(ids, "ids");
         int[] shape = Arrays.copyOf(ids.shape(), ids.shape().length + 1);
         shape[shape.length - 1] = table.dim(1);
@@ -72,7 +73,7 @@ public final class Shapes {
 
     public static int[] slice(Tensor x, int from, int to) {
         sameBackend(x);
-        if (from < 0 || to < from || to > x.dim(0))
+        if (x.shape().length == 0 || from < 0 || to < from || to > x.dim(0))
             throw new IllegalArgumentException("rows " + from + " to " + to + " of " + Arrays.toString(x.shape()));
         return withFirst(x, to - from);
     }
@@ -92,9 +93,14 @@ public final class Shapes {
         return withFirst(first, rows);
     }
 
+    public static int[] activation(Tensor x) {
+        floating(x, "x");
+        return x.shape();
+    }
+
     public static int[] reshape(Tensor x, int... shape) {
         sameBackend(x);
-        if (HostTensor.size(shape) != x.size())
+        if (HostTensor.size(shape) != x.size() || Arrays.stream(shape).anyMatch(n -> n < 0))
             throw new IllegalArgumentException(Arrays.toString(x.shape()) + " as " + Arrays.toString(shape));
         return shape;
     }
@@ -262,6 +268,8 @@ public final class Shapes {
     private static void oneEach(List<KvCache> caches, int layer, Packed packed) {
         if (caches.size() != packed.sequences())
             throw new IllegalArgumentException(packed.sequences() + " sequences, " + caches.size() + " caches");
+        if (caches.stream().distinct().count() != caches.size())
+            throw new IllegalArgumentException("one cache for several sequences");
         for (KvCache cache : caches)
             if (layer < 0 || layer >= cache.spec().layers())
             throw new IllegalArgumentException("layer " + layer + " of a cache of " + cache.spec().layers());

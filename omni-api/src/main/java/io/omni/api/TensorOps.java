@@ -91,7 +91,7 @@ public interface TensorOps {
 
     /** The function of every element. */
     default Tensor activation(Tensor x, Activation activation) {
-        return make(Definitions.activation(doubles(x), activation), x.shape());
+        return make(Definitions.activation(doubles(x), activation), Shapes.activation(x));
     }
 
     /**
@@ -106,7 +106,7 @@ public interface TensorOps {
 
     /** Every element limited to [min, max]; NaN stays NaN. */
     default Tensor clamp(Tensor x, float min, float max) {
-        return make(Definitions.clamp(doubles(x), min, max), x.shape());
+        return make(Definitions.clamp(doubles(x), min, max), Shapes.activation(x));
     }
 
     /**

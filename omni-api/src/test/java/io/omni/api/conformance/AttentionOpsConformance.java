@@ -103,6 +103,9 @@ public interface AttentionOpsConformance extends Subject {
             }
             assertThatThrownBy(() -> cache.truncate(cache.length(0) + 1)).isInstanceOf(IllegalArgumentException.class);
             assertThatThrownBy(() -> cache.truncate(-1)).isInstanceOf(IllegalArgumentException.class);
+            Argument twice = cases().activation(2, 16);
+            assertThatThrownBy(() -> backend().attentionOps().append(List.of(cache, cache), 0, twice.tensor(),
+                    twice.tensor(), new Packed(0, 1, 2))).isInstanceOf(IllegalArgumentException.class);
         }
     }
 

@@ -222,8 +222,9 @@ public interface TensorOpsConformance extends Subject {
     default void reshape() {
         Argument x = cases().activation(4, 6);
         cases().check("reshape", backend().tensorOps().reshape(x.tensor(), 2, 3, 4), x.values(), 2, 3, 4);
-        assertThatThrownBy(() -> backend().tensorOps().reshape(x.tensor(), 5, 5))
-                .isInstanceOf(IllegalArgumentException.class);
+        for (int[] wrong : new int[][]{{5, 5}, {-4, -6}})
+            assertThatThrownBy(() -> backend().tensorOps().reshape(x.tensor(), wrong))
+                    .isInstanceOf(IllegalArgumentException.class);
     }
 
     @Test
