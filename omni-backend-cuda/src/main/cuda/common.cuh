@@ -177,7 +177,7 @@ DEVICE float activate(int f, float x) {
     case SILU:
         return silu(x);
     case RELU:
-        return fmaxf(x, 0.0f);
+        return x < 0.0f ? 0.0f : x; // fmaxf would make 0 of NaN
     case SIGMOID:
         return 1.0f / (1.0f + expf(-x));
     default:

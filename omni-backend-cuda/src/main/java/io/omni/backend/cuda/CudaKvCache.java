@@ -84,6 +84,8 @@ final class CudaKvCache implements KvCache {
         address(stream);
         dropBefore(layer, layer.length - spec.window() + 1);
         int needed = Math.ceilDiv(layer.length + tokens, TOKENS);
+        if (needed == 0)
+            return;
         if (needed > layer.capacity)
             enlarge(stream, index, needed);
         int had = layer.blocks.size();
