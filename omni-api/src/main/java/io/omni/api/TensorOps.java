@@ -220,11 +220,18 @@ public interface TensorOps {
      * @param samplers
      *            one a row, made by {@link #sampler} of this backend
      * @return I32 {@code [sequences]}
+     * @throws IllegalArgumentException
+     *             if a sampler is of another backend, or was made for another vocabulary
      */
     default Tensor sample(Tensor logits, List<Sampler> samplers) {
         Shapes.sample(logits, samplers);
         float[] values = logits.toFloats();
         int vocabulary = logits.dim(1);
+        // all of them before the first draw, as a draw changes its sampler
+        for (Sampler sampler : samplers)
+            if (!(sampler instanceof HostSampler host) || host.vocabulary() != vocabulary)
+            throw new IllegalArgumentException(vocabulary + " logits for a sampler made for another vocabulary or"
+                    + " by another backend");
         int[] tokens = new int[samplers.size()];
         for (int i = 0; i < tokens.length; i++)
             tokens[i] = ((HostSampler) samplers.get(i)).next(values, i * vocabulary);
