@@ -22,6 +22,7 @@ public abstract class BackendConformance
             AttentionOpsConformance,
             MoeOpsConformance,
             ConvOpsConformance,
+            ArgumentsConformance,
             BehaviourConformance,
             SmallModelConformance {
     /** System property with the seed that repeats a failure. */

@@ -64,15 +64,6 @@ public interface BehaviourConformance extends Subject {
     }
 
     @Test
-    default void tensorsOfAnotherBackendAreRefused() {
-        try (Backend other = another(); Scope scope = other.scope()) {
-            Tensor foreign = other.tensor(new float[4], 2, 2);
-            assertThatThrownBy(() -> backend().tensorOps().add(cases().activation(2, 2).tensor(), foreign))
-                    .isInstanceOf(IllegalArgumentException.class);
-        }
-    }
-
-    @Test
     default void thousandsOfStepsHoldNoMoreThanAFew() {
         Argument w = cases().matrix(DType.BF16, 64, 64);
         long after100 = 0;
