@@ -20,7 +20,7 @@ public interface AttentionOps {
      */
     default Tensor rotaryTable(Tensor positions, Rope rope) {
         int[] shape = Shapes.rotaryTable(positions, rope);
-        return make(Definitions.rotaryTable(positions.toFloats(), positions.dim(1), rope), shape);
+        return make(Definitions.rotaryTable(own(positions).toFloats(), positions.dim(1), rope), shape);
     }
 
     /**
@@ -39,10 +39,10 @@ public interface AttentionOps {
     default Tensor rotary(Tensor x, Tensor norm, float eps, Tensor table) {
         int[] shape = Shapes.rotary(x, norm, table);
         int pairs = table.dim(2);
-        double[] heads = Definitions.doubles(x.toFloats());
+        double[] heads = doubles(x);
         if (norm != null)
-            heads = Definitions.rmsNorm(heads, Definitions.doubles(norm.toFloats()), eps);
-        return make(Definitions.rotary(heads, Definitions.doubles(table.toFloats()), x.dim(0), pairs), shape);
+            heads = Definitions.rmsNorm(heads, doubles(norm), eps);
+        return make(Definitions.rotary(heads, doubles(table), x.dim(0), pairs), shape);
     }
 
     /**
@@ -58,8 +58,8 @@ public interface AttentionOps {
      */
     default Tensor attend(Tensor q, Tensor k, Tensor v, Packed packed, Attention attention) {
         int[] shape = Shapes.attend(q, k, v, packed, attention);
-        return make(Definitions.attend(Definitions.doubles(q.toFloats()), Definitions.doubles(k.toFloats()),
-                Definitions.doubles(v.toFloats()), packed, packed, attention), shape);
+        return make(Definitions.attend(doubles(q), doubles(k),
+                doubles(v), packed, packed, attention), shape);
     }
 
     /**
@@ -74,8 +74,8 @@ public interface AttentionOps {
      */
     default void append(List<KvCache> caches, int layer, Tensor k, Tensor v, Packed packed) {
         Shapes.append(caches, layer, k, v, packed);
-        float[] keys = k.toFloats();
-        float[] values = v.toFloats();
+        float[] keys = own(k).toFloats();
+        float[] values = own(v).toFloats();
         for (int i = 0; i < packed.sequences(); i++)
             ((HostKvCache) caches.get(i)).append(layer, keys, values, packed.offsets()[i], packed.length(i));
     }
@@ -92,7 +92,7 @@ public interface AttentionOps {
      */
     default Tensor attend(Tensor q, List<KvCache> caches, int layer, Packed packed, Attention attention) {
         int[] shape = Shapes.attend(q, caches, layer, packed, attention);
-        double[] queries = Definitions.doubles(q.toFloats());
+        double[] queries = doubles(q);
         double[] result = new double[queries.length];
         int row = attention.heads() * attention.headDim();
         for (int i = 0; i < packed.sequences(); i++) {
@@ -111,5 +111,17 @@ public interface AttentionOps {
 
     private Tensor make(double[] values, int... shape) {
         return backend().tensor(Definitions.round(values), shape);
+    }
+
+    private double[] doubles(Tensor x) {
+        return Definitions.doubles(own(x).toFloats());
+    }
+
+    /** The tensor, if it is this backend's. {@link Shapes} compares tensors with each other only. */
+    private Tensor own(Tensor x) {
+        if (x.backend() != backend())
+            throw new IllegalArgumentException("a tensor of another backend, " + x.backend().name()
+                    + ", than this one, " + backend().name());
+        return x;
     }
 }

@@ -34,6 +34,11 @@ public final class HostSampler implements Sampler {
         return sampling;
     }
 
+    /** Number of logits that it draws from. */
+    int vocabulary() {
+        return vocabulary;
+    }
+
     /** Draws from the logits that start at {@code from}, and notes the token. */
     public int next(float[] logits, int from) {
         float[] scores = Arrays.copyOfRange(logits, from, from + vocabulary);

@@ -2,6 +2,7 @@ package io.omni.api;
 
 import java.util.Arrays;
 import java.util.List;
+import java.util.Set;
 
 /**
  * Checks the arguments of each operation, by the operation's name, and tells the shape of its result. Backends call these
@@ -9,6 +10,33 @@ import java.util.List;
  */
 public final class Shapes {
     private Shapes() {}
+
+    /** The shape of a tensor of {@code count} values. */
+    public static int[] tensor(int count, int... shape) {
+        for (int n : shape)
+            if (n < 0)
+            throw new IllegalArgumentException("shape " + Arrays.toString(shape));
+        if (HostTensor.size(shape) != count)
+            throw new IllegalArgumentException(count + " values for shape " + Arrays.toString(shape));
+        return shape.clone();
+    }
+
+    /** The shape of a weight, if a backend whose matrices may be of {@code matrixTypes} takes it. */
+    public static int[] weight(HostTensor host, WeightRole role, Set<DType> matrixTypes) {
+        if (role == WeightRole.MATRIX ? !matrixTypes.contains(host.dtype()) : !host.dtype().isFloating())
+            throw new IllegalArgumentException(host.name() + " of type " + host.dtype() + " as " + role);
+        int rank = switch (role) {
+            case VECTOR -> 1;
+            case MATRIX, EMBEDDING -> 2;
+            case CONV1D, CONV_TRANSPOSE1D -> 3;
+            case CONV2D -> 4;
+            case CONV3D -> 5;
+        };
+        if (host.shape().length != rank)
+            throw new IllegalArgumentException(host.name() + " of shape " + Arrays.toString(host.shape()) + " as "
+                    + role + ": expected " + rank + " dimensions");
+        return host.shape().clone();
+    }
 
     public static int[] linear(Tensor x, Tensor weight, Tensor bias) {
         sameBackend(x, weight, bias);
@@ -22,6 +50,7 @@ public final class Shapes {
 
     public static int[] gatedMlp(Tensor x, Tensor gate, Tensor up, Tensor down) {
         sameBackend(x, gate, up, down);
+        floating(x, "x");
         rank(gate, 2, "gate");
         last(x, gate.dim(1), "x");
         exactly(up, "up", gate.shape());
@@ -47,6 +76,8 @@ public final class Shapes {
 
     public static int[] same(Tensor a, Tensor b) {
         sameBackend(a, b);
+        floating(a, "a");
+        floating(b, "b");
         exactly(b, "b", a.shape());
         return a.shape();
     }
@@ -64,10 +95,13 @@ public final class Shapes {
     public static int[] embeddingBag(Tensor table, Tensor ids, Tensor weights) {
         sameBackend(table, ids, weights);
         rank(table, 2, "table");
+        floating(table, "table");
         rank(ids, 2, "ids");
         integers(ids, "ids");
-        if (weights != null)
+        if (weights != null) {
+            floating(weights, "weights");
             exactly(weights, "weights", ids.shape());
+        }
         return new int[]{ids.dim(0), table.dim(1)};
     }
 
@@ -123,6 +157,8 @@ public final class Shapes {
     public static int[] scatter(Tensor base, Tensor index, Tensor rows) {
         sameBackend(base, index, rows);
         rank(base, 2, "base");
+        floating(base, "base");
+        floating(rows, "rows");
         rank(index, 1, "index");
         integers(index, "index");
         exactly(rows, "rows", index.dim(0), base.dim(1));
@@ -132,6 +168,7 @@ public final class Shapes {
     public static int[] sample(Tensor logits, List<Sampler> samplers) {
         sameBackend(logits);
         rank(logits, 2, "logits");
+        floating(logits, "logits");
         if (logits.dim(0) != samplers.size())
             throw new IllegalArgumentException(logits.dim(0) + " rows of logits, " + samplers.size() + " samplers");
         return new int[]{samplers.size()};
@@ -140,6 +177,7 @@ public final class Shapes {
     public static int[] rotaryTable(Tensor positions, Rope rope) {
         sameBackend(positions);
         rank(positions, 2, "positions");
+        floating(positions, "positions");
         for (int row : rope.row())
             if (row >= positions.dim(0))
             throw new IllegalArgumentException(
@@ -150,7 +188,9 @@ public final class Shapes {
     public static int[] rotary(Tensor x, Tensor norm, Tensor table) {
         sameBackend(x, norm, table);
         rank(x, 2, "x");
+        floating(x, "x");
         rank(table, 3, "table");
+        floating(table, "table");
         int headDim = 2 * table.dim(2);
         if (x.dim(0) != table.dim(0) || x.dim(1) % headDim != 0)
             throw new IllegalArgumentException("x " + Arrays.toString(x.shape()) + " does not go with a table of "
@@ -162,6 +202,9 @@ public final class Shapes {
 
     public static int[] attend(Tensor q, Tensor k, Tensor v, Packed packed, Attention attention) {
         sameBackend(q, k, v);
+        floating(q, "q");
+        floating(k, "k");
+        floating(v, "v");
         exactly(q, "q", packed.tokens(), attention.heads() * attention.headDim());
         exactly(k, "k", packed.tokens(), attention.kvHeads() * attention.headDim());
         exactly(v, "v", packed.tokens(), attention.kvHeads() * attention.headDim());
@@ -170,6 +213,8 @@ public final class Shapes {
 
     public static void append(List<KvCache> caches, int layer, Tensor k, Tensor v, Packed packed) {
         sameBackend(k, v);
+        floating(k, "k");
+        floating(v, "v");
         oneEach(caches, layer, packed);
         for (KvCache cache : caches) {
             int width = cache.spec().kvHeads() * cache.spec().headDim();
@@ -180,6 +225,7 @@ public final class Shapes {
 
     public static int[] attend(Tensor q, List<KvCache> caches, int layer, Packed packed, Attention attention) {
         sameBackend(q);
+        floating(q, "q");
         oneEach(caches, layer, packed);
         exactly(q, "q", packed.tokens(), attention.heads() * attention.headDim());
         for (int i = 0; i < caches.size(); i++) {
@@ -199,6 +245,7 @@ public final class Shapes {
     public static int[] moe(Tensor x, MoeWeights weights, int topK) {
         sameBackend(x, weights.router());
         rank(x, 2, "x");
+        floating(x, "x");
         exactly(weights.router(), "router", weights.router().dim(0), x.dim(1));
         int intermediate = weights.gate().getFirst().dim(0);
         for (int i = 0; i < weights.gate().size(); i++) {
@@ -211,6 +258,7 @@ public final class Shapes {
             throw new IllegalArgumentException("top " + topK + " of " + weights.gate().size() + " experts");
         if (weights.shared() != null) {
             gatedMlp(x, weights.shared().gate(), weights.shared().up(), weights.shared().down());
+            sameBackend(x, weights.shared().scale());
             exactly(weights.shared().scale(), "shared scale", 1, x.dim(1));
         }
         return x.shape();
@@ -219,6 +267,7 @@ public final class Shapes {
     public static int[] conv1d(Tensor x, Tensor weight, Tensor bias, Conv1d conv) {
         sameBackend(x, weight, bias);
         rank(x, 2, "x");
+        floating(x, "x");
         rank(weight, 3, "weight");
         if (x.dim(1) % conv.groups() != 0 || weight.dim(0) % conv.groups() != 0
                 || weight.dim(1) * conv.groups() != x.dim(1))
@@ -232,6 +281,7 @@ public final class Shapes {
     public static int[] convTranspose1d(Tensor x, Tensor weight, Tensor bias, int stride, int trimLeft, int trimRight) {
         sameBackend(x, weight, bias);
         rank(x, 2, "x");
+        floating(x, "x");
         rank(weight, 3, "weight");
         last(x, weight.dim(0), "x");
         if (bias != null)
@@ -247,6 +297,7 @@ public final class Shapes {
     public static int[] conv2d(Tensor x, Tensor weight, Tensor bias, Conv2d conv) {
         sameBackend(x, weight, bias);
         rank(x, 4, "x");
+        floating(x, "x");
         rank(weight, 4, "weight");
         last(x, weight.dim(1), "x");
         if (bias != null)
@@ -258,6 +309,7 @@ public final class Shapes {
     public static int[] conv3dPatches(Tensor x, Tensor weight, Tensor bias) {
         sameBackend(x, weight, bias);
         rank(x, 2, "x");
+        floating(x, "x");
         rank(weight, 5, "weight");
         last(x, (int) (weight.size() / weight.dim(0)), "x");
         if (bias != null)

@@ -91,7 +91,8 @@ public interface TensorOps {
 
     /** The function of every element. */
     default Tensor activation(Tensor x, Activation activation) {
-        return make(Definitions.activation(doubles(x), activation), Shapes.activation(x));
+        int[] shape = Shapes.activation(x);
+        return make(Definitions.activation(doubles(x), activation), shape);
     }
 
     /**
@@ -106,7 +107,8 @@ public interface TensorOps {
 
     /** Every element limited to [min, max]; NaN stays NaN. */
     default Tensor clamp(Tensor x, float min, float max) {
-        return make(Definitions.clamp(doubles(x), min, max), Shapes.activation(x));
+        int[] shape = Shapes.activation(x);
+        return make(Definitions.clamp(doubles(x), min, max), shape);
     }
 
     /**
@@ -144,7 +146,7 @@ public interface TensorOps {
 
     /** Rows {@code from} (inclusive) to {@code to} (exclusive) of the outermost dimension. */
     default Tensor slice(Tensor x, int from, int to) {
-        int[] shape = Shapes.slice(x, from, to);
+        int[] shape = Shapes.slice(own(x), from, to);
         int row = x.dim(0) == 0 ? 0 : (int) (x.size() / x.dim(0));
         if (x.dtype() == DType.I32)
             return backend().tensor(Arrays.copyOfRange(x.toInts(), from * row, to * row), shape);
@@ -154,6 +156,7 @@ public interface TensorOps {
     /** The tensors one after another along the outermost dimension; all others must agree. At least one tensor. */
     default Tensor concat(List<Tensor> parts) {
         int[] shape = Shapes.concat(parts);
+        own(parts.getFirst());
         if (parts.getFirst().dtype() == DType.I32) {
             var ints = parts.stream().flatMapToInt(t -> Arrays.stream(t.toInts())).toArray();
             return backend().tensor(ints, shape);
@@ -170,7 +173,7 @@ public interface TensorOps {
 
     /** The same elements in another shape of the same size. */
     default Tensor reshape(Tensor x, int... shape) {
-        Shapes.reshape(x, shape);
+        Shapes.reshape(own(x), shape);
         return x.dtype() == DType.I32 ? backend().tensor(x.toInts(), shape) : backend().tensor(x.toFloats(), shape);
     }
 
@@ -220,11 +223,18 @@ public interface TensorOps {
      * @param samplers
      *            one a row, made by {@link #sampler} of this backend
      * @return I32 {@code [sequences]}
+     * @throws IllegalArgumentException
+     *             if a sampler is of another backend, or was made for another vocabulary
      */
     default Tensor sample(Tensor logits, List<Sampler> samplers) {
         Shapes.sample(logits, samplers);
-        float[] values = logits.toFloats();
+        float[] values = own(logits).toFloats();
         int vocabulary = logits.dim(1);
+        // all of them before the first draw, as a draw changes its sampler
+        for (Sampler sampler : samplers)
+            if (!(sampler instanceof HostSampler host) || host.vocabulary() != vocabulary)
+            throw new IllegalArgumentException(vocabulary + " logits for a sampler made for another vocabulary or"
+                    + " by another backend");
         int[] tokens = new int[samplers.size()];
         for (int i = 0; i < tokens.length; i++)
             tokens[i] = ((HostSampler) samplers.get(i)).next(values, i * vocabulary);
@@ -235,7 +245,15 @@ public interface TensorOps {
         return backend().tensor(Definitions.round(values), shape);
     }
 
-    private static double[] doubles(Tensor x) {
-        return Definitions.doubles(x.toFloats());
+    private double[] doubles(Tensor x) {
+        return Definitions.doubles(own(x).toFloats());
+    }
+
+    /** The tensor, if it is this backend's. {@link Shapes} compares tensors with each other only. */
+    private Tensor own(Tensor x) {
+        if (x.backend() != backend())
+            throw new IllegalArgumentException("a tensor of another backend, " + x.backend().name()
+                    + ", than this one, " + backend().name());
+        return x;
     }
 }

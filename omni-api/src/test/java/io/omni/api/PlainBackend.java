@@ -41,8 +41,7 @@ public class PlainBackend implements Backend {
 
     @Override
     public Scope scope() {
-        if (closed)
-            throw new IllegalStateException("the backend is closed");
+        checkOpen();
         PlainScope scope = new PlainScope();
         scopes.get().push(scope);
         return scope;
@@ -50,15 +49,21 @@ public class PlainBackend implements Backend {
 
     @Override
     public Tensor tensor(float[] values, int... shape) {
-        return owned(new PlainTensor(values.clone(), null, shape.clone()));
+        return owned(new PlainTensor(values.clone(), null, Shapes.tensor(values.length, shape)));
     }
 
     @Override
     public Tensor tensor(int[] values, int... shape) {
-        return owned(new PlainTensor(null, values.clone(), shape.clone()));
+        return owned(new PlainTensor(null, values.clone(), Shapes.tensor(values.length, shape)));
+    }
+
+    private void checkOpen() {
+        if (closed)
+            throw new IllegalStateException("the backend is closed");
     }
 
     private Tensor owned(PlainTensor tensor) {
+        checkOpen();
         PlainScope scope = scopes.get().peek();
         if (scope == null)
             throw new IllegalStateException("no scope is open on this thread");
@@ -68,7 +73,9 @@ public class PlainBackend implements Backend {
 
     @Override
     public Tensor weight(HostTensor host, WeightRole role) {
-        return new PlainTensor(host.toFloats(), null, host.shape());
+        checkOpen();
+        int[] shape = Shapes.weight(host, role, weightTypes());
+        return new PlainTensor(host.toFloats(), null, shape);
     }
 
     @Override
@@ -141,9 +148,6 @@ public class PlainBackend implements Backend {
             this.ints = ints;
             this.shape = shape;
             integral = ints != null;
-            int length = integral ? ints.length : floats.length;
-            if (HostTensor.size(shape) != length)
-                throw new IllegalArgumentException(length + " values for " + java.util.Arrays.toString(shape));
         }
 
         @Override
@@ -163,6 +167,7 @@ public class PlainBackend implements Backend {
 
         @Override
         public float[] toFloats() {
+            checkOpen();
             if (floats == null)
                 throw new IllegalStateException("the tensor is closed, or of integers");
             return floats.clone();
@@ -170,6 +175,7 @@ public class PlainBackend implements Backend {
 
         @Override
         public int[] toInts() {
+            checkOpen();
             if (ints == null)
                 throw new IllegalStateException("the tensor is closed, or of floats");
             return ints.clone();

@@ -67,6 +67,74 @@ public interface AttentionOpsConformance extends Subject {
                     }
     }
 
+    /** Appending to some sequences and one layer leaves the others as they were, and a refused append changes nothing. */
+    @Test
+    default void append() {
+        AttentionOps ops = backend().attentionOps();
+        Attention a = new Attention(1, 1, 8, false, 0);
+        try (KvCache first = backend().cache(new CacheSpec(2, 1, 8, 0));
+                KvCache second = backend().cache(new CacheSpec(2, 1, 8, 0))) {
+            Argument k = cases().activation(3, 8);
+            Argument v = cases().activation(3, 8);
+            ops.append(List.of(first, second), 0, k.tensor(), v.tensor(), new Packed(0, 3, 3));
+            for (List<KvCache> caches : List.of(List.of(first), List.of(first, first), List.<KvCache>of()))
+                assertThatThrownBy(() -> ops.append(caches, 0, k.tensor(), v.tensor(), new Packed(0, 1, 3)))
+                        .isInstanceOf(IllegalArgumentException.class);
+            for (int layer : new int[]{-1, 2})
+                assertThatThrownBy(() -> ops.append(List.of(first), layer, k.tensor(), v.tensor(), new Packed(0, 3)))
+                        .isInstanceOf(IllegalArgumentException.class);
+            Tensor narrow = cases().activation(3, 7).tensor();
+            assertThatThrownBy(() -> ops.append(List.of(first), 0, k.tensor(), narrow, new Packed(0, 3)))
+                    .isInstanceOf(IllegalArgumentException.class);
+            assertThatThrownBy(() -> ops.append(List.of(first), 0, k.tensor(), v.tensor(), new Packed(0, 2)))
+                    .isInstanceOf(IllegalArgumentException.class);
+            assertThat(new int[]{first.length(0), first.length(1), second.length(0), second.length(1)})
+                    .containsExactly(3, 0, 0, 0);
+            Argument q = cases().activation(2, 8);
+            cases().check("append", ops.attend(q.tensor(), List.of(first), 0, new Packed(0, 2), a),
+                    Definitions.attend(q.values(), k.values(), v.values(), new Packed(0, 2), new Packed(0, 3), a), 2,
+                    8);
+            // layers of different lengths have no common length beyond the shortest
+            assertThatThrownBy(() -> first.truncate(1)).isInstanceOf(IllegalArgumentException.class);
+            first.truncate(0);
+            assertThat(first.length(0)).isZero();
+        }
+    }
+
+    @Test
+    default void attendCachedRefusesWhatDoesNotGoWithTheCache() {
+        AttentionOps ops = backend().attentionOps();
+        try (KvCache cache = backend().cache(new CacheSpec(1, 2, 8, 4))) {
+            Tensor kv = cases().activation(2, 16).tensor();
+            ops.append(List.of(cache), 0, kv, kv, new Packed(0, 2));
+            Tensor three = cases().activation(3, 16).tensor();
+            Attention fits = new Attention(2, 2, 8, true, 4);
+            assertThatThrownBy(() -> ops.attend(three, List.of(cache), 0, new Packed(0, 3), fits))
+                    .isInstanceOf(IllegalArgumentException.class);
+            for (Attention wrong : new Attention[]{new Attention(1, 1, 16, true, 4), new Attention(4, 1, 4, true, 4),
+                    new Attention(2, 2, 8, true, 0), new Attention(2, 2, 8, true, 5)})
+                assertThatThrownBy(() -> ops.attend(kv, List.of(cache), 0, new Packed(0, 2), wrong)).as("%s", wrong)
+                        .isInstanceOf(IllegalArgumentException.class);
+            for (int layer : new int[]{-1, 1})
+                assertThatThrownBy(() -> ops.attend(kv, List.of(cache), layer, new Packed(0, 2), fits))
+                        .isInstanceOf(IllegalArgumentException.class);
+            assertThatThrownBy(() -> ops.attend(kv, List.of(), 0, new Packed(0, 2), fits))
+                    .isInstanceOf(IllegalArgumentException.class);
+        }
+    }
+
+    /** Queries that see all keys, their later ones too, with a scale of their own. */
+    @Test
+    default void attendCachedWithoutOrder() {
+        Attention a = new Attention(6, 2, 16, 0.7f, false, 0);
+        try (KvCache first = backend().cache(new CacheSpec(2, 2, 16, 0));
+                KvCache second = backend().cache(new CacheSpec(2, 2, 16, 0))) {
+            List<Sequence> sequences = List.of(new Sequence(first), new Sequence(second));
+            for (int[] steps : new int[][]{{63, 2}, {2, 0}, {5, 70}})
+                step(sequences, steps, a);
+        }
+    }
+
     /** Several sequences grow over block limits by uneven steps; every query must see just what it should. */
     @Test
     default void attendCached() {
@@ -107,6 +175,29 @@ public interface AttentionOpsConformance extends Subject {
             assertThatThrownBy(() -> backend().attentionOps().append(List.of(cache, cache), 0, twice.tensor(),
                     twice.tensor(), new Packed(0, 1, 2))).isInstanceOf(IllegalArgumentException.class);
         }
+    }
+
+    /** With a window, a prefix is either refused, as its keys are gone, and nothing changes; or it is right. */
+    @Test
+    default void truncateOfAWindow() {
+        Attention a = new Attention(2, 1, 8, true, 5);
+        for (int length : new int[]{300, 299, 256, 255, 64, 3, 0})
+            try (KvCache cache = backend().cache(new CacheSpec(2, 1, 8, 5))) {
+                Sequence sequence = new Sequence(cache);
+                for (int i = 0; i < 3; i++)
+                    step(List.of(sequence), new int[]{100}, a);
+                boolean refused = false;
+                try {
+                    cache.truncate(length);
+                    sequence.truncate(length * 8);
+                } catch (IllegalArgumentException e) {
+                    refused = true;
+                }
+                assertThat(refused && length == 300).as("cutting nothing off").isFalse();
+                assertThat(cache.length(0)).isEqualTo(refused ? 300 : length);
+                step(List.of(sequence), new int[]{1}, a);
+                step(List.of(sequence), new int[]{7}, a);
+            }
     }
 
     /** A cache, and what was appended to each of its two layers. */

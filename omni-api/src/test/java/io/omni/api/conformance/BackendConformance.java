@@ -2,10 +2,12 @@ package io.omni.api.conformance;
 
 import io.omni.api.Backend;
 import io.omni.api.Scope;
+import java.util.Optional;
 import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.TestInfo;
 import org.junit.jupiter.api.TestInstance;
 
 /**
@@ -20,6 +22,7 @@ public abstract class BackendConformance
             AttentionOpsConformance,
             MoeOpsConformance,
             ConvOpsConformance,
+            ArgumentsConformance,
             BehaviourConformance,
             SmallModelConformance {
     /** System property with the seed that repeats a failure. */
@@ -31,6 +34,14 @@ public abstract class BackendConformance
 
     /** Starts the backend to test; the suite closes it. */
     protected abstract Backend start();
+
+    /**
+     * Starts a backend that runs out of memory before it holds a gigabyte; the suite closes it. Without one, which is the
+     * default, the test of {@link io.omni.api.OutOfMemoryException} is skipped.
+     */
+    protected Optional<Backend> startSmall() {
+        return Optional.empty();
+    }
 
     @BeforeAll
     final void startBackend() {
@@ -50,7 +61,8 @@ public abstract class BackendConformance
     }
 
     @BeforeEach
-    final void openScope() {
+    final void openScope(TestInfo test) {
+        cases.begin(test.getTestMethod().orElseThrow().getName());
         scope = backend.scope();
     }
 
@@ -68,6 +80,11 @@ public abstract class BackendConformance
     @Override
     public final Backend another() {
         return start();
+    }
+
+    @Override
+    public final Optional<Backend> small() {
+        return startSmall();
     }
 
     @Override

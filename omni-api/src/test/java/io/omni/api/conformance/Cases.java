@@ -37,6 +37,16 @@ public final class Cases implements AutoCloseable {
         random = new Random(seed);
     }
 
+    /** Starts a test's random numbers, which do not depend on which tests ran before: a failure repeats alone. */
+    void begin(String test) {
+        random.setSeed(seed + test.hashCode());
+    }
+
+    /** The seed of all tests. */
+    long seed() {
+        return seed;
+    }
+
     /** A tensor, and its elements as the backend sees them. */
     public record Argument(Tensor tensor, double[] values) {}
 

@@ -8,6 +8,7 @@ import io.omni.api.Conv2d;
 import io.omni.api.ConvOps;
 import io.omni.api.DType;
 import io.omni.api.Definitions;
+import io.omni.api.Tensor;
 import io.omni.api.WeightRole;
 import io.omni.api.conformance.Cases.Argument;
 import org.junit.jupiter.api.Test;
@@ -77,6 +78,39 @@ public interface ConvOpsConformance extends Subject {
                                     w.tensor().shape(), conv, Activation.GELU),
                             size[0], conv.outputLength(size[1], 3), conv.outputLength(size[2], 3), size[4]);
                 }
+    }
+
+    /** No bias, no activation, kernels that are not square and that do not fit. */
+    @Test
+    default void conv2dOfOtherKernels() {
+        for (int[] kernel : new int[][]{{1, 1}, {1, 4}, {5, 2}, {9, 3}})
+            for (Conv2d conv : new Conv2d[]{new Conv2d(1, 0), new Conv2d(2, 1)})
+                for (Activation f : new Activation[]{Activation.NONE, Activation.RELU, Activation.GELU_TANH}) {
+                    Argument x = cases().activation(3, 6, 5, 4);
+                    Argument w = cases().weight(WeightRole.CONV2D, DType.F32, 7, 4, kernel[0], kernel[1]);
+                    cases().check("conv2d", backend().convOps().conv2d(x.tensor(), w.tensor(), null, conv, f),
+                            Definitions.conv2d(x.values(), w.values(), null, x.tensor().shape(), w.tensor().shape(),
+                                    conv, f),
+                            3, conv.outputLength(6, kernel[0]), conv.outputLength(5, kernel[1]), 7);
+                }
+    }
+
+    @Test
+    default void convTranspose1dWithoutBias() {
+        for (int[] s : new int[][]{{1, 1, 0, 0}, {4, 2, 2, 2}, {6, 3, 6, 0}, {2, 1, 9, 9}}) {
+            Argument x = cases().activation(11, 6);
+            Argument w = cases().weight(WeightRole.CONV_TRANSPOSE1D, DType.F32, 6, 5, s[0]);
+            int length = Math.max(0, 10 * s[1] + s[0] - s[2] - s[3]);
+            cases().check("convTranspose1d",
+                    backend().convOps().convTranspose1d(x.tensor(), w.tensor(), null, s[1], s[2], s[3]),
+                    Definitions.convTranspose1d(x.values(), w.values(), null, 11, 6, 5, s[0], s[1], s[2], length),
+                    length, 5);
+        }
+        Tensor x = cases().activation(3, 6).tensor();
+        Tensor w = cases().weight(WeightRole.CONV_TRANSPOSE1D, DType.F32, 6, 5, 2).tensor();
+        for (int[] s : new int[][]{{0, 0, 0}, {1, -1, 0}, {1, 0, -1}})
+            assertThatThrownBy(() -> backend().convOps().convTranspose1d(x, w, null, s[0], s[1], s[2]))
+                    .isInstanceOf(IllegalArgumentException.class);
     }
 
     @Test

@@ -1,6 +1,7 @@
 package io.omni.api.conformance;
 
 import io.omni.api.Backend;
+import java.util.Optional;
 
 /** What the parts of the suite share: the backend under test, and arguments for it. */
 public interface Subject {
@@ -8,6 +9,9 @@ public interface Subject {
 
     /** Another backend of the same kind, which the caller closes. */
     Backend another();
+
+    /** A backend with little memory, which the caller closes, if the author knows how to start one. */
+    Optional<Backend> small();
 
     Cases cases();
 }

@@ -112,7 +112,8 @@ final class CpuKvCache implements KvCache {
             if (length < 0 || length > lengths[layer])
                 throw new IllegalArgumentException("length " + length + " of a cache of " + lengths[layer]);
             int needed = spec.window() == 0 ? 0 : Math.max(0, length - spec.window() + 1);
-            if (length < lengths[layer] && needed < dropped[layer] * Flash.BLOCK)
+            // an empty prefix needs no keys
+            if (length > 0 && length < lengths[layer] && needed < dropped[layer] * Flash.BLOCK)
                 throw new IllegalArgumentException("length " + length + " needs keys from " + needed
                         + " on, of which the window has dropped those before " + dropped[layer] * Flash.BLOCK);
         }
@@ -120,6 +121,8 @@ final class CpuKvCache implements KvCache {
             for (int i = blockCount(length); i < blocks[layer].length; i++)
                 give(layer, i);
             lengths[layer] = length;
+            if (length == 0)
+                dropped[layer] = 0;
         }
     }
 
