@@ -160,7 +160,10 @@ class OperationsTest extends CpuTest {
             int headDim = 2 * (1 + size(70));
             int heads = 1 + size(4);
             Rope rope = Rope.multimodal(headDim, 10_000, 3, 2, 2);
-            Tensor positions = random.nextBoolean() ? activation(3, tokens) : ids(5000, 3, tokens);
+            float[] steps = new float[3 * tokens];
+            for (int i = 0; i < steps.length; i++)
+                steps[i] = random.nextBoolean() ? random.nextInt(5000) : random.nextFloat() * 100;
+            Tensor positions = backend.tensor(steps, 3, tokens);
             Tensor table = backend.attentionOps().rotaryTable(positions, rope);
             double[] expected = Definitions.rotaryTable(positions.toFloats(), tokens, rope);
             assertClose(table, expected, "rotaryTable");
