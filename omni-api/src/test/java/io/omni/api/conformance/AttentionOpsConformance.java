@@ -250,7 +250,7 @@ public interface AttentionOpsConformance extends Subject {
                         s.values[layer], new Packed(0, lengths[i]), new Packed(0, s.keys[layer].length / width), a);
                 System.arraycopy(part, 0, expected, from * row, part.length);
             }
-            cases().check("attend", actual, expected, q.tensor().shape());
+            cases().check("attendCached", actual, expected, q.tensor().shape());
         }
     }
 }
