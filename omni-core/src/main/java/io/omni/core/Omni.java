@@ -140,8 +140,10 @@ public final class Omni implements AutoCloseable {
                     : backendName != null ? Backends.load(backendName, options) : Backends.best(options);
             try (WarmUp warming = new WarmUp(chosen, speech, warmUp)) {
                 Injector injector = Guice.createInjector(new OmniModule(directory, chosen, weights, speech));
-                return new Omni(injector.getInstance(OmniProcessor.class), injector.getInstance(OmniModel.class),
-                        processor.build(), backend == null ? chosen : null);
+                OmniModel loaded = injector.getInstance(OmniModel.class);
+                OmniProcessor reader = injector.getInstance(OmniProcessor.class);
+                warming.read(reader);
+                return new Omni(reader, loaded, processor.build(), backend == null ? chosen : null);
             } catch (CreationException | ProvisionException e) {
                 if (backend == null)
                     chosen.close();

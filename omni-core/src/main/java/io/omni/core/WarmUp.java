@@ -8,8 +8,13 @@ import io.omni.api.Scope;
 import io.omni.api.Tensor;
 import io.omni.api.TensorOps;
 import io.omni.processor.AudioFeatures;
+import io.omni.processor.Message;
 import io.omni.processor.ModelInputs;
+import io.omni.processor.OmniProcessor;
+import io.omni.processor.Part;
+import io.omni.processor.ProcessorOptions;
 import io.omni.processor.VisualFeatures;
+import java.awt.image.BufferedImage;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Random;
@@ -59,6 +64,15 @@ final class WarmUp implements AutoCloseable {
                         round(model, speech);
                 }
         });
+    }
+
+    /** Reads an image and a sound a few times, for as long as the rounds go on. */
+    void read(OmniProcessor processor) {
+        List<Message> conversation = List
+                .of(Message.user(Part.image(new BufferedImage(96, 64, BufferedImage.TYPE_INT_RGB)),
+                        Part.audio(noise(24_000), 24_000), Part.text("What do you see and hear?")));
+        for (int i = 0; i < 5 && thread.isAlive(); i++)
+            processor.process(List.of(conversation), ProcessorOptions.defaults());
     }
 
     /** Waits for the rounds to end. */

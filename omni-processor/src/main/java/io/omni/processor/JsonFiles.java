@@ -6,6 +6,7 @@ import com.fasterxml.jackson.databind.ObjectMapper;
 import com.fasterxml.jackson.databind.node.MissingNode;
 import java.io.IOException;
 import java.nio.file.Files;
+import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
 
 /** The JSON files of a checkpoint. */
@@ -22,6 +23,8 @@ final class JsonFiles {
             throw new ProcessorException(
                     file + ", line " + at.getLineNr() + ", column " + at.getColumnNr() + ": " + e.getOriginalMessage(),
                     e);
+        } catch (NoSuchFileException e) {
+            throw new ProcessorException(file + ": no such file", e);
         } catch (IOException e) {
             throw new ProcessorException(file + ": cannot be read: " + e, e);
         }

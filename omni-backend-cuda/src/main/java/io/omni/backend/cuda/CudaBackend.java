@@ -10,6 +10,7 @@ import io.omni.api.HostTensor;
 import io.omni.api.KvCache;
 import io.omni.api.MoeOps;
 import io.omni.api.Scope;
+import io.omni.api.Shapes;
 import io.omni.api.Tensor;
 import io.omni.api.TensorOps;
 import io.omni.api.WeightRole;
@@ -213,8 +214,7 @@ final class CudaBackend implements Backend {
     }
 
     private CudaTensor upload(DType dtype, MemorySegment values, int n, int[] shape) {
-        if (n != HostTensor.size(shape))
-            throw new IllegalArgumentException(n + " values for " + Arrays.toString(shape));
+        Shapes.tensor(n, shape);
         CudaTensor tensor = make(dtype, shape.clone());
         stream().upload(tensor.block(), tensor.address(), values);
         return tensor;

@@ -293,6 +293,8 @@ final class OnnxBackend implements Backend {
         for (Tensor operand : operands) {
             if (operand == null)
                 continue;
+            if (operand.backend() != this)
+                throw new IllegalArgumentException("a tensor of another backend, " + operand.backend().name());
             var array = (OnnxArray) operand;
             array.check();
             if (array.recording() != recording)

@@ -100,7 +100,7 @@ final class OnnxTensorOps implements TensorOps {
 
     @Override
     public Tensor activation(Tensor x, Activation activation) {
-        return backend.record(x.shape(), r -> activation == Activation.NONE
+        return backend.record(Shapes.activation(x), r -> activation == Activation.NONE
                 ? r.node("Identity", r.floats((OnnxArray) x))
                 : r.activation(r.floats((OnnxArray) x), activation), x);
     }
@@ -120,7 +120,7 @@ final class OnnxTensorOps implements TensorOps {
     /** Not {@code Clip}, which need not keep NaN: a comparison with NaN is false, so it passes both selections. */
     @Override
     public Tensor clamp(Tensor x, float min, float max) {
-        return backend.record(x.shape(), r -> {
+        return backend.record(Shapes.activation(x), r -> {
             Value value = r.floats((OnnxArray) x);
             Value below = r.node("Less", "", NONE, OnnxType.BOOL, value, constant(min));
             Value raised = r.node("Where", below, constant(min), value);
