@@ -177,7 +177,6 @@ public final class Shapes {
     public static int[] rotaryTable(Tensor positions, Rope rope) {
         sameBackend(positions);
         rank(positions, 2, "positions");
-        floating(positions, "positions");
         for (int row : rope.row())
             if (row >= positions.dim(0))
             throw new IllegalArgumentException(

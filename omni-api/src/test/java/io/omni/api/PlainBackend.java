@@ -168,9 +168,12 @@ public class PlainBackend implements Backend {
         @Override
         public float[] toFloats() {
             checkOpen();
-            if (floats == null)
-                throw new IllegalStateException("the tensor is closed, or of integers");
-            return floats.clone();
+            if (floats == null && ints == null)
+                throw new IllegalStateException("the tensor is closed");
+            float[] values = floats == null ? new float[ints.length] : floats.clone();
+            for (int i = 0; floats == null && i < values.length; i++)
+                values[i] = ints[i];
+            return values;
         }
 
         @Override

@@ -263,7 +263,7 @@ public interface ArgumentsConformance extends Subject {
             Packed packed = new Packed(0, 3);
             return List.of(
                     of("rotaryTable", (b, t) -> b.attentionOps().rotaryTable(t[0], Rope.standard(8, 1e4)),
-                            floats(-1, 1, 3)),
+                            rows(-1, 1, 3)),
                     of("rotary", (b, t) -> b.attentionOps().rotary(t[0], t[1], 1, t[2]), floats(0, 3, 16), vector(8),
                             floats(2, 3, 2, 4)),
                     of("attend", (b, t) -> b.attentionOps().attend(t[0], t[1], t[2], packed, attention),

@@ -193,7 +193,7 @@ public interface AttentionOpsConformance extends Subject {
                 } catch (IllegalArgumentException e) {
                     refused = true;
                 }
-                assertThat(refused && length == 300).as("cutting nothing off").isFalse();
+                assertThat(refused && length == 300).as("refusing to cut nothing off").isFalse();
                 assertThat(cache.length(0)).isEqualTo(refused ? 300 : length);
                 step(List.of(sequence), new int[]{1}, a);
                 step(List.of(sequence), new int[]{7}, a);
@@ -250,7 +250,7 @@ public interface AttentionOpsConformance extends Subject {
                         s.values[layer], new Packed(0, lengths[i]), new Packed(0, s.keys[layer].length / width), a);
                 System.arraycopy(part, 0, expected, from * row, part.length);
             }
-            cases().check("attend", actual, expected, q.tensor().shape());
+            cases().check("attendCached", actual, expected, q.tensor().shape());
         }
     }
 }

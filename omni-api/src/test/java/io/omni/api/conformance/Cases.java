@@ -12,6 +12,7 @@ import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.nio.ByteOrder;
+import java.util.List;
 import java.util.Map;
 import java.util.Random;
 import java.util.TreeMap;
@@ -94,7 +95,8 @@ public final class Cases implements AutoCloseable {
         return random.ints(n, 0, bound).toArray();
     }
 
-    private float[] normal(int... shape) {
+    /** Normally distributed numbers. */
+    float[] normal(int... shape) {
         float[] values = new float[Math.toIntExact(HostTensor.size(shape))];
         for (int i = 0; i < values.length; i++)
             values[i] = (float) random.nextGaussian();
@@ -135,6 +137,11 @@ public final class Cases implements AutoCloseable {
                 .isLessThanOrEqualTo(100 * backend.precision() * Math.max(largest, 1e-30));
     }
 
+    /** Counts a case that was compared exactly, such as a drawn token. */
+    void exact(String operation) {
+        scores.merge(operation, new Score(1, 0), (a, b) -> new Score(a.cases + b.cases, a.largest));
+    }
+
     private String where(String operation) {
         return operation + " on " + backend.name() + " (repeat with -D" + BackendConformance.SEED + "=" + seed + ")";
     }
@@ -149,11 +156,16 @@ public final class Cases implements AutoCloseable {
         return report.toString();
     }
 
-    private boolean isOwn(String operation) {
+    /** An overload is scored by the name of its test. */
+    private boolean isOwn(String score) {
+        boolean cached = score.equals("attendCached");
+        String operation = cached ? "attend" : score;
         for (Object ops : new Object[]{backend.tensorOps(), backend.attentionOps(), backend.moeOps(),
                 backend.convOps()})
             for (var method : ops.getClass().getMethods())
-                if (method.getName().equals(operation) && !method.getDeclaringClass().isInterface())
+                if (method.getName().equals(operation) && !method.getDeclaringClass().isInterface()
+                        && (!operation.equals("attend")
+                                || cached == List.class.isAssignableFrom(method.getParameterTypes()[1])))
                 return true;
         return false;
     }

@@ -278,6 +278,7 @@ public interface TensorOpsConformance extends Subject {
             List<Sampler> all = List.of(a, b, c);
             for (int[] rows : new int[][]{{0, 1, 2}, {2, 0}, {1}, {}, {2, 1, 0}, {0, 1}, {0}, {1, 2, 0}}) {
                 Argument logits = cases().activation(rows.length, 30);
+                cases().exact("sampler");
                 int[] tokens = new int[rows.length];
                 for (int i = 0; i < rows.length; i++)
                     tokens[i] = expected.get(rows[i]).next(Definitions.round(logits.values()), 30 * i);
@@ -343,6 +344,7 @@ public interface TensorOpsConformance extends Subject {
             try (Sampler sampler = backend().tensorOps().sampler(sampling, 50, history)) {
                 for (int i = 0; i < 20; i++) {
                     Argument logits = cases().activation(1, 50);
+                    cases().exact("sample");
                     assertThat(backend().tensorOps().sample(logits.tensor(), List.of(sampler)).toInts())
                             .as(sampling.toString())
                             .containsExactly(expected.next(Definitions.round(logits.values()), 0));
