@@ -55,7 +55,7 @@ public record HostTensor(String name, DType dtype, int[] shape, MemorySegment da
     public HostTensor rows(int from, int to) {
         int[] part = shape.clone();
         part[0] = to - from;
-        long rowBytes = dtype.bytes(size() / shape[0]);
+        long rowBytes = shape[0] == 0 ? 0 : dtype.bytes(size() / shape[0]);
         return new HostTensor(name, dtype, part, data.asSlice(from * rowBytes, (to - from) * rowBytes));
     }
 

@@ -142,11 +142,13 @@ public final class Shapes {
     public static int[] permute(Tensor x, int... axes) {
         sameBackend(x);
         floating(x, "x");
+        if (axes.length != x.shape().length)
+            throw new IllegalArgumentException("axes " + Arrays.toString(axes) + " of " + Arrays.toString(x.shape()));
         int[] sorted = axes.clone();
         Arrays.sort(sorted);
         int[] shape = new int[axes.length];
         for (int i = 0; i < axes.length; i++) {
-            if (axes.length != x.shape().length || sorted[i] != i)
+            if (sorted[i] != i)
                 throw new IllegalArgumentException(
                         "axes " + Arrays.toString(axes) + " of " + Arrays.toString(x.shape()));
             shape[i] = x.dim(axes[i]);

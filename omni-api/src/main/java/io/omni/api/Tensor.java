@@ -51,7 +51,9 @@ public interface Tensor extends AutoCloseable {
 
     /** Product of all dimensions but the last: how many rows of features there are. */
     default int rowCount() {
-        int[] shape = shape();
-        return shape[shape.length - 1] == 0 ? 0 : (int) (size() / shape[shape.length - 1]);
+        int rows = 1;
+        for (int i = 0; i < shape().length - 1; i++)
+            rows *= dim(i);
+        return rows;
     }
 }

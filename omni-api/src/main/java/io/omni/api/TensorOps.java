@@ -140,6 +140,8 @@ public interface TensorOps {
      */
     default Tensor embeddingBag(Tensor table, Tensor ids, Tensor weights) {
         int[] shape = Shapes.embeddingBag(table, ids, weights);
+        if (ids.dim(1) == 0)
+            return make(new double[Math.toIntExact(HostTensor.size(shape))], shape);
         return make(Definitions.embeddingBag(doubles(table), table.dim(1), ids.toInts(), ids.dim(1),
                 weights == null ? null : doubles(weights)), shape);
     }

@@ -137,6 +137,20 @@ class DefaultOperationsTest {
     }
 
     @Test
+    void nothingIsSomethingToo() {
+        Tensor bags = ops.embeddingBag(matrix(2, 1, 2), backend.tensor(new int[0], 3, 0), null);
+        assertThat(bags.shape()).containsExactly(3, 2);
+        assertThat(bags.toFloats()).containsOnly(0);
+        Tensor noFeatures = backend.tensor(new float[0], 2, 0);
+        assertThat(noFeatures.rowCount()).isEqualTo(2);
+        assertThat(ops.linear(noFeatures, backend.tensor(new float[0], 3, 0), vector(1, 2, 3)).toFloats())
+                .containsExactly(1, 2, 3, 1, 2, 3);
+        HostTensor empty = HostTensor.of("empty", new float[0], 0, 4);
+        assertThat(empty.rows(0, 0).shape()).containsExactly(0, 4);
+        assertThatThrownBy(() -> ops.permute(matrix(2, 1, 2))).isInstanceOf(IllegalArgumentException.class);
+    }
+
+    @Test
     void wrongArgumentsAreRefused() {
         assertThatThrownBy(() -> ops.linear(matrix(2, 1, 2), matrix(3, 1, 2, 3)))
                 .isInstanceOf(IllegalArgumentException.class).hasMessage("x [1, 2], expected 3 features");

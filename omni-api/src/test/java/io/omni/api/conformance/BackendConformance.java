@@ -24,7 +24,9 @@ public abstract class BackendConformance
             ConvOpsConformance,
             ArgumentsConformance,
             BehaviourConformance,
-            SmallModelConformance {
+            SmallModelConformance,
+            EdgeConformance,
+            WeightMemoryConformance {
     /** System property with the seed that repeats a failure. */
     public static final String SEED = "omni.conformance.seed";
 

@@ -1,0 +1,254 @@
+package io.omni.api.conformance;
+
+import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
+
+import io.omni.api.Activation;
+import io.omni.api.Attention;
+import io.omni.api.CacheSpec;
+import io.omni.api.Conv1d;
+import io.omni.api.DType;
+import io.omni.api.Definitions;
+import io.omni.api.HostSampler;
+import io.omni.api.KvCache;
+import io.omni.api.Packed;
+import io.omni.api.Sampler;
+import io.omni.api.Sampling;
+import io.omni.api.Tensor;
+import io.omni.api.TensorOps;
+import io.omni.api.WeightRole;
+import io.omni.api.conformance.Cases.Argument;
+import java.util.Arrays;
+import java.util.List;
+import org.junit.jupiter.api.Test;
+
+/** Where operations are easily wrong though ordinary arguments go well; each test starts with its operation's name. */
+public interface EdgeConformance extends Subject {
+    /** Rows are all dimensions but the last, be there none or three; output widths end beside every block of a kernel. */
+    @Test
+    default void linearOfAnyRank() {
+        TensorOps ops = backend().tensorOps();
+        for (int out : new int[]{7, 8, 15, 17, 31, 33, 63, 65, 127, 129}) {
+            Argument w = cases().matrix(DType.F32, out, 40);
+            Argument x = cases().activation(2, 3, 40);
+            double[] expected = Definitions.linear(x.values(), w.values(), null, 6, 40, out, Activation.NONE);
+            cases().check("linear", ops.linear(x.tensor(), w.tensor()), expected, 2, 3, out);
+            cases().check("linear", ops.linear(ops.reshape(ops.slice(x.tensor(), 0, 1), 3, 40), w.tensor()),
+                    Arrays.copyOf(expected, 3 * out), 3, out);
+            Argument one = cases().activation(40);
+            cases().check("linear", ops.linear(one.tensor(), w.tensor()),
+                    Definitions.linear(one.values(), w.values(), null, 1, 40, out, Activation.NONE), out);
+        }
+    }
+
+    @Test
+    default void rmsNormOfNothingButZeros() {
+        Argument w = cases().vector(5);
+        cases().check("rmsNorm",
+                backend().tensorOps().rmsNorm(backend().tensor(new float[10], 2, 5), w.tensor(), 1e-6f),
+                new double[10], 2, 5);
+    }
+
+    /** The variance of equal numbers is zero, not what rounding leaves of a difference of squares. */
+    @Test
+    default void layerNormOfEqualNumbers() {
+        float[] equal = new float[64];
+        Arrays.fill(equal, 1024);
+        Argument w = cases().vector(64);
+        Argument b = cases().vector(64);
+        cases().check("layerNorm",
+                backend().tensorOps().layerNorm(backend().tensor(equal, 64), w.tensor(), b.tensor(), 1e-5f), b.values(),
+                64);
+    }
+
+    @Test
+    default void embeddingOfIdsInTwoDimensions() {
+        Argument table = cases().weight(WeightRole.EMBEDDING, DType.BF16, 4, 6);
+        int[] ids = {3, 0, 3, 1, 2, 2};
+        cases().check("embedding", backend().tensorOps().embedding(table.tensor(), backend().tensor(ids, 2, 3)),
+                Definitions.embedding(table.values(), 6, ids), 2, 3, 6);
+    }
+
+    @Test
+    default void gatherAndScatterOfNoRows() {
+        TensorOps ops = backend().tensorOps();
+        Argument x = cases().activation(4, 3);
+        Tensor none = cases().ids();
+        Tensor noRows = backend().tensor(new float[0], 0, 3);
+        cases().check("gather", ops.gather(x.tensor(), none), new double[0], 0, 3);
+        cases().check("scatter", ops.scatter(x.tensor(), none, noRows), x.values(), 4, 3);
+        cases().check("scatterAdd", ops.scatterAdd(x.tensor(), none, noRows), x.values(), 4, 3);
+    }
+
+    @Test
+    default void clampAtTheInfinities() {
+        float[] x = {Float.NEGATIVE_INFINITY, Float.POSITIVE_INFINITY, -3, 3, Float.NaN};
+        cases().check("clamp", backend().tensorOps().clamp(backend().tensor(x, 5), -2, 2),
+                new double[]{-2, 2, -2, 2, Double.NaN}, 5);
+    }
+
+    /** What came of a tensor stays when the tensor itself is closed, though it may share its memory. */
+    @Test
+    default void reshapeOutlivesWhatItCameFrom() {
+        TensorOps ops = backend().tensorOps();
+        Argument x = cases().activation(4, 6);
+        Tensor seen = ops.reshape(x.tensor(), 6, 4);
+        Tensor part = ops.slice(seen, 1, 3);
+        Tensor alone = ops.concat(List.of(part));
+        Tensor same = ops.permute(seen, 0, 1);
+        x.tensor().close();
+        seen.close();
+        part.close();
+        // room for something else where x was
+        cases().activation(4, 6).tensor().toFloats();
+        cases().check("concat", alone, Arrays.copyOfRange(x.values(), 4, 12), 2, 4);
+        cases().check("permute", same, x.values(), 6, 4);
+        assertThat(ops.reshape(cases().ids(1, 2, 3, 4), 2, 2).toInts()).containsExactly(1, 2, 3, 4);
+        assertThat(ops.reshape(cases().ids(1, 2, 3, 4), 2, 2).shape()).containsExactly(2, 2);
+    }
+
+    /** Encoders: everything sees everything, or all that the window allows to the left and everything to the right. */
+    @Test
+    default void attendNotCausal() {
+        Packed packed = Packed.ofLengths(9, 0, 1, 70);
+        for (int window : new int[]{0, 1, 4, 70, 100}) {
+            Attention a = new Attention(4, 2, 20, false, window);
+            Argument q = cases().activation(80, 80);
+            Argument k = cases().activation(80, 40);
+            Argument v = cases().activation(80, 40);
+            cases().check("attend", backend().attentionOps().attend(q.tensor(), k.tensor(), v.tensor(), packed, a),
+                    Definitions.attend(q.values(), k.values(), v.values(), packed, packed, a), 80, 80);
+        }
+    }
+
+    /** Scores in the thousands, of either sign: a softmax that forgets the maximum gives NaN or zeros. */
+    @Test
+    default void attendScoresFarFromZero() {
+        float[] ones = {1, 1, 1};
+        Attention a = new Attention(1, 1, 1, 1, false, 0);
+        for (float far : new float[]{1000, -1000}) {
+            Argument k = cases().activation(new float[]{far, far, far}, 3, 1);
+            Argument v = cases().activation(new float[]{3, 6, 9}, 3, 1);
+            cases().check("attend",
+                    backend().attentionOps().attend(backend().tensor(ones, 3, 1), k.tensor(), v.tensor(),
+                            new Packed(0, 3), a),
+                    new double[]{6, 6, 6}, 3, 1);
+        }
+    }
+
+    /** A prompt much longer than the window goes in at once: its first queries need keys that its last ones do not. */
+    @Test
+    default void attendCachedPromptBeyondTheWindow() {
+        for (int window : new int[]{1, 8, 64})
+            try (KvCache cache = backend().cache(new CacheSpec(1, 1, 16, window))) {
+                Attention a = new Attention(2, 1, 16, true, window);
+                Argument q = cases().activation(300, 32);
+                Argument k = cases().activation(300, 16);
+                Argument v = cases().activation(300, 16);
+                Packed packed = new Packed(0, 300);
+                backend().attentionOps().append(List.of(cache), 0, k.tensor(), v.tensor(), packed);
+                cases().check("attendCached", backend().attentionOps().attend(q.tensor(), List.of(cache), 0, packed, a),
+                        Definitions.attend(q.values(), k.values(), v.values(), packed, packed, a), 300, 32);
+                assertThat(cache.length(0)).isEqualTo(300);
+            }
+    }
+
+    /** The queries are the last tokens of the cache, not all that were just added; of one sequence there are none. */
+    @Test
+    default void attendCachedOfTheLastTokens() {
+        Attention a = new Attention(2, 2, 16, true, 0);
+        try (KvCache first = backend().cache(new CacheSpec(1, 2, 16, 0));
+                KvCache second = backend().cache(new CacheSpec(1, 2, 16, 0))) {
+            List<KvCache> caches = List.of(first, second);
+            Argument k = cases().activation(90, 32);
+            Argument v = cases().activation(90, 32);
+            backend().attentionOps().append(caches, 0, k.tensor(), v.tensor(), new Packed(0, 20, 90));
+            Argument q = cases().activation(3, 32);
+            double[] expected = Definitions.attend(q.values(), Arrays.copyOfRange(k.values(), 20 * 32, 90 * 32),
+                    Arrays.copyOfRange(v.values(), 20 * 32, 90 * 32), new Packed(0, 3), new Packed(0, 70), a);
+            cases().check("attendCached",
+                    backend().attentionOps().attend(q.tensor(), caches, 0, new Packed(0, 0, 3), a), expected, 3, 32);
+            assertThatThrownBy(() -> backend().attentionOps().attend(cases().activation(21, 32).tensor(),
+                    List.of(first), 0, new Packed(0, 21), a)).as("more queries than tokens")
+                    .isInstanceOf(IllegalArgumentException.class);
+            assertThatThrownBy(() -> backend().attentionOps().attend(q.tensor(), List.of(first), 1, new Packed(0, 3),
+                    a)).as("a layer too many").isInstanceOf(IllegalArgumentException.class);
+            assertThatThrownBy(() -> backend().attentionOps().attend(q.tensor(), List.of(first), 0,
+                    new Packed(0, 1, 3), a)).as("a sequence without a cache")
+                    .isInstanceOf(IllegalArgumentException.class);
+        }
+        try (KvCache windowed = backend().cache(new CacheSpec(1, 2, 16, 4))) {
+            Argument k = cases().activation(1, 32);
+            backend().attentionOps().append(List.of(windowed), 0, k.tensor(), k.tensor(), new Packed(0, 1));
+            for (int window : new int[]{0, 5})
+                assertThatThrownBy(() -> backend().attentionOps().attend(k.tensor(), List.of(windowed), 0,
+                        new Packed(0, 1), new Attention(2, 2, 16, true, window))).as("window %d over one of 4", window)
+                        .isInstanceOf(IllegalArgumentException.class);
+        }
+    }
+
+    @Test
+    default void conv1dKernelThatDoesNotFit() {
+        Argument w = cases().weight(WeightRole.CONV1D, DType.F32, 4, 3, 5);
+        cases().check("conv1d", backend().convOps().conv1d(cases().activation(4, 3).tensor(), w.tensor(), null,
+                Conv1d.dilated(1)), new double[0], 0, 4);
+        Argument padded = cases().activation(1, 3);
+        Conv1d conv = new Conv1d(1, 1, 1, 4, 0);
+        cases().check("conv1d", backend().convOps().conv1d(padded.tensor(), w.tensor(), null, conv),
+                Definitions.conv1d(padded.values(), w.values(), null, 1, 3, 4, 5, conv), 1, 4);
+    }
+
+    @Test
+    default void conv3dPatchesOfNone() {
+        Argument w = cases().weight(WeightRole.CONV3D, DType.F32, 5, 3, 2, 2, 2);
+        cases().check("conv3dPatches", backend().convOps().conv3dPatches(cases().activation(0, 24).tensor(),
+                w.tensor(), null), new double[0], 0, 5);
+        Argument x = cases().activation(3, 24);
+        cases().check("conv3dPatches", backend().convOps().conv3dPatches(x.tensor(), w.tensor(), null),
+                Definitions.linear(x.values(), w.values(), null, 3, 24, 5, Activation.NONE), 3, 5);
+    }
+
+    /** Equal logits at the limit of top-k are all kept; NaN never is; where nothing is left, token 0. */
+    @Test
+    default void sampleTiesAndNothing() {
+        float nan = Float.NaN;
+        float inf = Float.POSITIVE_INFINITY;
+        float[][] rows = {{nan, nan, nan, nan}, {-inf, -inf, -inf, -inf}, {nan, -inf, 2, 2}, {nan, -1e30f, nan, nan},
+                {1, 1, 1, 1}, {0, -0f, 0, -0f}, {5, 4, 4, 4}, {-inf, 3, nan, -inf}};
+        for (float[] row : rows)
+            for (int topK : new int[]{0, 1, 2, 4, 9})
+                for (boolean random : new boolean[]{false, true}) {
+                    Sampling sampling = new Sampling(random, 1, topK, 1, 1, new int[0], topK);
+                    HostSampler expected = new HostSampler(sampling, 4, new int[0]);
+                    try (Sampler sampler = backend().tensorOps().sampler(sampling, 4, new int[0])) {
+                        for (int i = 0; i < 6; i++)
+                            assertThat(backend().tensorOps().sample(backend().tensor(row, 1, 4), List.of(sampler))
+                                    .toInts()).as("%s of %s", sampling, Arrays.toString(row))
+                                    .containsExactly(expected.next(row, 0));
+                    }
+                }
+        Sampling all = new Sampling(false, 1, 0, 1, 1, new int[]{0, 1, 2}, 0);
+        try (Sampler sampler = backend().tensorOps().sampler(all, 3, new int[0])) {
+            assertThat(backend().tensorOps().sample(backend().tensor(new float[]{1, 2, 3}, 1, 3), List.of(sampler))
+                    .toInts()).as("everything suppressed").containsExactly(0);
+        }
+    }
+
+    /** The penalty multiplies what is negative, once for a token however often it was seen, and not what is suppressed. */
+    @Test
+    default void samplePenalty() {
+        Sampling sampling = new Sampling(false, 1, 0, 1, 2, new int[]{3}, 0);
+        try (Sampler sampler = backend().tensorOps().sampler(sampling, 4, new int[]{0, 0, 3})) {
+            // 3 would win; 0 counts as 1.5, twice penalised as 0.75
+            assertThat(backend().tensorOps().sample(backend().tensor(new float[]{3, 1, -9, 9}, 1, 4), List.of(sampler))
+                    .toInts()).containsExactly(0);
+        }
+        try (Sampler sampler = backend().tensorOps().sampler(sampling, 4, new int[]{0})) {
+            // −1 counts as −2, and then the drawn token is in the sequence as well
+            Tensor logits = backend().tensor(new float[]{-1, -1.5f, -2.5f, 9}, 1, 4);
+            assertThat(backend().tensorOps().sample(logits, List.of(sampler)).toInts()).containsExactly(1);
+            assertThat(backend().tensorOps().sample(logits, List.of(sampler)).toInts()).containsExactly(0);
+        }
+    }
+
+}
