@@ -16,8 +16,9 @@ import jdk.incubator.vector.VectorSpecies;
  * lanes add up in the order of {@link Product}: reading weights in place gives the bits of converting them first.
  *
  * <p>
- * A four-bit number becomes a float without a conversion: put below the exponent of 1 it makes 1 + (q + 8) / 16, and
- * 16 · scale times that less 24 · scale is scale · q, with nothing to round.
+ * A four-bit number becomes a float without a conversion. In vectors of sixteen lanes it is looked up among the sixteen
+ * multiples of the scale; else, put below the exponent of 1 it makes 1 + (q + 8) / 16, and 16 · scale times that less
+ * 24 · scale is scale · q, with nothing to round.
  */
 final class Quantized {
     /** Whether vectors are wide enough for these kernels; vectors of four bytes do not exist. */
@@ -33,6 +34,9 @@ final class Quantized {
     private static final VectorSpecies<Integer> I = Lanes.I;
     private static final VectorSpecies<Byte> B = VectorSpecies.of(byte.class,
             VectorShape.forBitSize(Math.max(64, F.vectorBitSize() / 4)));
+    // what the four-bit numbers stand for; narrower vectors hold the first few and do not use them
+    private static final FloatVector NUMBERS = FloatVector.fromArray(F,
+            new float[]{-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7}, 0);
     private static final ValueLayout.OfShort SHORT = Lanes.SHORT;
     private static final MemorySegment ALL = Memory.ALL;
     private static final ByteOrder ORDER = ByteOrder.LITTLE_ENDIAN;
@@ -42,18 +46,18 @@ final class Quantized {
     /** One row's products with {@code outs} rows of weights: a vector of partial sums for each at {@code sums}. */
     static void products(DType dtype, long x, long w, long stride, int in, int outs, long sums) {
         int blocks = in / BLOCK;
-        int o = 0;
-        if (dtype == DType.Q8) {
-            for (; o + 4 <= outs; o += 4)
-                q8x4(x, w + o * stride, stride, blocks, sums + VECTOR * o);
-            for (; o < outs; o++)
-                q8x1(x, w + o * stride, blocks, sums + VECTOR * o);
-        } else {
-            for (; o + 4 <= outs; o += 4)
-                q4x4(x, w + o * stride, stride, blocks, sums + VECTOR * o);
-            for (; o < outs; o++)
-                q4x1(x, w + o * stride, blocks, sums + VECTOR * o);
-        }
+        // four rows far apart, and then the four after them: long streams are what processors fetch ahead
+        int each = outs / 4;
+        for (int o = 0; o < each; o++)
+            if (dtype == DType.Q8)
+            q8x4(x, w + o * stride, each * stride, blocks, sums + VECTOR * o, (long) VECTOR * each);
+            else
+            q4x4(x, w + o * stride, each * stride, blocks, sums + VECTOR * o, (long) VECTOR * each);
+        for (int o = 4 * each; o < outs; o++)
+            if (dtype == DType.Q8)
+            q8x1(x, w + o * stride, blocks, sums + VECTOR * o);
+            else
+            q4x1(x, w + o * stride, blocks, sums + VECTOR * o);
     }
 
     /** Blocks of {@code n} elements in all as floats. */
@@ -77,7 +81,7 @@ final class Quantized {
         return scale * ((j < 16 ? pair & 15 : pair >> 4 & 15) - 8);
     }
 
-    private static void q8x4(long x, long w, long stride, int blocks, long sums) {
+    private static void q8x4(long x, long w, long stride, int blocks, long sums, long step) {
         FloatVector a0 = FloatVector.zero(F);
         long w1 = w + stride;
         FloatVector a1 = FloatVector.zero(F);
@@ -155,9 +159,9 @@ final class Quantized {
             }
         }
         a0.intoMemorySegment(ALL, sums, ORDER);
-        a1.intoMemorySegment(ALL, sums + VECTOR, ORDER);
-        a2.intoMemorySegment(ALL, sums + 2 * VECTOR, ORDER);
-        a3.intoMemorySegment(ALL, sums + 3 * VECTOR, ORDER);
+        a1.intoMemorySegment(ALL, sums + step, ORDER);
+        a2.intoMemorySegment(ALL, sums + 2 * step, ORDER);
+        a3.intoMemorySegment(ALL, sums + 3 * step, ORDER);
     }
 
     private static void q8x1(long x, long w, int blocks, long sums) {
@@ -192,7 +196,8 @@ final class Quantized {
         a0.intoMemorySegment(ALL, sums, ORDER);
     }
 
-    private static void q4x4(long x, long w, long stride, int blocks, long sums) {
+    private static void q4x4(long x, long w, long stride, int blocks, long sums, long step) {
+        FloatVector numbers = NUMBERS;
         FloatVector a0 = FloatVector.zero(F);
         long w1 = w + stride;
         FloatVector a1 = FloatVector.zero(F);
@@ -206,38 +211,26 @@ final class Quantized {
             if (Lanes.LANES == 16) {
                 FloatVector v0 = FloatVector.fromMemorySegment(F, ALL, from, ORDER);
                 FloatVector v1 = FloatVector.fromMemorySegment(F, ALL, from + 64, ORDER);
-                FloatVector d = FloatVector.broadcast(F, 16 * Float.float16ToFloat(ALL.get(SHORT, w + at)));
-                FloatVector e = d.mul(-1.5f);
-                IntVector n0 = (IntVector) ByteVector.fromMemorySegment(B, ALL, w + at + 2, ORDER)
+                IntVector t = numbers.mul(Float.float16ToFloat(ALL.get(SHORT, w + at))).reinterpretAsInts();
+                IntVector n = (IntVector) ByteVector.fromMemorySegment(B, ALL, w + at + 2, ORDER)
                         .convertShape(VectorOperators.ZERO_EXTEND_B2I, I, 0);
-                a0 = n0.lanewise(VectorOperators.LSHL, 19).and(NIBBLE).or(ONE).reinterpretAsFloats().fma(d, e).fma(v0,
-                        a0);
-                a0 = n0.lanewise(VectorOperators.LSHL, 15).and(NIBBLE).or(ONE).reinterpretAsFloats().fma(d, e).fma(v1,
-                        a0);
-                d = FloatVector.broadcast(F, 16 * Float.float16ToFloat(ALL.get(SHORT, w1 + at)));
-                e = d.mul(-1.5f);
-                n0 = (IntVector) ByteVector.fromMemorySegment(B, ALL, w1 + at + 2, ORDER)
+                a0 = n.selectFrom(t).reinterpretAsFloats().fma(v0, a0);
+                a0 = n.lanewise(VectorOperators.LSHR, 4).selectFrom(t).reinterpretAsFloats().fma(v1, a0);
+                t = numbers.mul(Float.float16ToFloat(ALL.get(SHORT, w1 + at))).reinterpretAsInts();
+                n = (IntVector) ByteVector.fromMemorySegment(B, ALL, w1 + at + 2, ORDER)
                         .convertShape(VectorOperators.ZERO_EXTEND_B2I, I, 0);
-                a1 = n0.lanewise(VectorOperators.LSHL, 19).and(NIBBLE).or(ONE).reinterpretAsFloats().fma(d, e).fma(v0,
-                        a1);
-                a1 = n0.lanewise(VectorOperators.LSHL, 15).and(NIBBLE).or(ONE).reinterpretAsFloats().fma(d, e).fma(v1,
-                        a1);
-                d = FloatVector.broadcast(F, 16 * Float.float16ToFloat(ALL.get(SHORT, w2 + at)));
-                e = d.mul(-1.5f);
-                n0 = (IntVector) ByteVector.fromMemorySegment(B, ALL, w2 + at + 2, ORDER)
+                a1 = n.selectFrom(t).reinterpretAsFloats().fma(v0, a1);
+                a1 = n.lanewise(VectorOperators.LSHR, 4).selectFrom(t).reinterpretAsFloats().fma(v1, a1);
+                t = numbers.mul(Float.float16ToFloat(ALL.get(SHORT, w2 + at))).reinterpretAsInts();
+                n = (IntVector) ByteVector.fromMemorySegment(B, ALL, w2 + at + 2, ORDER)
                         .convertShape(VectorOperators.ZERO_EXTEND_B2I, I, 0);
-                a2 = n0.lanewise(VectorOperators.LSHL, 19).and(NIBBLE).or(ONE).reinterpretAsFloats().fma(d, e).fma(v0,
-                        a2);
-                a2 = n0.lanewise(VectorOperators.LSHL, 15).and(NIBBLE).or(ONE).reinterpretAsFloats().fma(d, e).fma(v1,
-                        a2);
-                d = FloatVector.broadcast(F, 16 * Float.float16ToFloat(ALL.get(SHORT, w3 + at)));
-                e = d.mul(-1.5f);
-                n0 = (IntVector) ByteVector.fromMemorySegment(B, ALL, w3 + at + 2, ORDER)
+                a2 = n.selectFrom(t).reinterpretAsFloats().fma(v0, a2);
+                a2 = n.lanewise(VectorOperators.LSHR, 4).selectFrom(t).reinterpretAsFloats().fma(v1, a2);
+                t = numbers.mul(Float.float16ToFloat(ALL.get(SHORT, w3 + at))).reinterpretAsInts();
+                n = (IntVector) ByteVector.fromMemorySegment(B, ALL, w3 + at + 2, ORDER)
                         .convertShape(VectorOperators.ZERO_EXTEND_B2I, I, 0);
-                a3 = n0.lanewise(VectorOperators.LSHL, 19).and(NIBBLE).or(ONE).reinterpretAsFloats().fma(d, e).fma(v0,
-                        a3);
-                a3 = n0.lanewise(VectorOperators.LSHL, 15).and(NIBBLE).or(ONE).reinterpretAsFloats().fma(d, e).fma(v1,
-                        a3);
+                a3 = n.selectFrom(t).reinterpretAsFloats().fma(v0, a3);
+                a3 = n.lanewise(VectorOperators.LSHR, 4).selectFrom(t).reinterpretAsFloats().fma(v1, a3);
             } else {
                 FloatVector v0 = FloatVector.fromMemorySegment(F, ALL, from, ORDER);
                 FloatVector v1 = FloatVector.fromMemorySegment(F, ALL, from + 32, ORDER);
@@ -302,12 +295,13 @@ final class Quantized {
             }
         }
         a0.intoMemorySegment(ALL, sums, ORDER);
-        a1.intoMemorySegment(ALL, sums + VECTOR, ORDER);
-        a2.intoMemorySegment(ALL, sums + 2 * VECTOR, ORDER);
-        a3.intoMemorySegment(ALL, sums + 3 * VECTOR, ORDER);
+        a1.intoMemorySegment(ALL, sums + step, ORDER);
+        a2.intoMemorySegment(ALL, sums + 2 * step, ORDER);
+        a3.intoMemorySegment(ALL, sums + 3 * step, ORDER);
     }
 
     private static void q4x1(long x, long w, int blocks, long sums) {
+        FloatVector numbers = NUMBERS;
         FloatVector a0 = FloatVector.zero(F);
         for (int b = 0; b < blocks; b++) {
             long at = 18L * b;
@@ -315,14 +309,11 @@ final class Quantized {
             if (Lanes.LANES == 16) {
                 FloatVector v0 = FloatVector.fromMemorySegment(F, ALL, from, ORDER);
                 FloatVector v1 = FloatVector.fromMemorySegment(F, ALL, from + 64, ORDER);
-                FloatVector d = FloatVector.broadcast(F, 16 * Float.float16ToFloat(ALL.get(SHORT, w + at)));
-                FloatVector e = d.mul(-1.5f);
-                IntVector n0 = (IntVector) ByteVector.fromMemorySegment(B, ALL, w + at + 2, ORDER)
+                IntVector t = numbers.mul(Float.float16ToFloat(ALL.get(SHORT, w + at))).reinterpretAsInts();
+                IntVector n = (IntVector) ByteVector.fromMemorySegment(B, ALL, w + at + 2, ORDER)
                         .convertShape(VectorOperators.ZERO_EXTEND_B2I, I, 0);
-                a0 = n0.lanewise(VectorOperators.LSHL, 19).and(NIBBLE).or(ONE).reinterpretAsFloats().fma(d, e).fma(v0,
-                        a0);
-                a0 = n0.lanewise(VectorOperators.LSHL, 15).and(NIBBLE).or(ONE).reinterpretAsFloats().fma(d, e).fma(v1,
-                        a0);
+                a0 = n.selectFrom(t).reinterpretAsFloats().fma(v0, a0);
+                a0 = n.lanewise(VectorOperators.LSHR, 4).selectFrom(t).reinterpretAsFloats().fma(v1, a0);
             } else {
                 FloatVector v0 = FloatVector.fromMemorySegment(F, ALL, from, ORDER);
                 FloatVector v1 = FloatVector.fromMemorySegment(F, ALL, from + 32, ORDER);
