@@ -18,7 +18,10 @@ public interface Backend extends AutoCloseable {
     /** What it computes on, with the memory free now. */
     Device device();
 
-    /** Types that {@link #weight} takes for {@link WeightRole#MATRIX}; other roles take F32, F16 and BF16. */
+    /**
+     * Types that {@link #weight} takes for {@link WeightRole#MATRIX}. Other roles take F32, F16 and BF16, and
+     * {@link WeightRole#EMBEDDING} also the quantised types among these.
+     */
     Set<DType> weightTypes();
 
     /**

@@ -27,6 +27,9 @@ public record HostTensor(String name, DType dtype, int[] shape, MemorySegment da
     private static final ValueLayout.OfLong LONG = ValueLayout.JAVA_LONG_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
 
     public HostTensor {
+        if (dtype.isQuantized() && (shape.length == 0 || shape[shape.length - 1] % dtype.blockSize() != 0))
+            throw new IllegalArgumentException(name + ": rows of " + (shape.length == 0 ? 1 : shape[shape.length - 1])
+                    + " elements are not whole blocks of " + dtype.blockSize() + " " + dtype);
         long expected = dtype.bytes(size(shape));
         if (data.byteSize() != expected)
             throw new IllegalArgumentException(name + ": " + data.byteSize() + " bytes for " + dtype + " "
@@ -64,7 +67,7 @@ public record HostTensor(String name, DType dtype, int[] shape, MemorySegment da
         return new HostTensor(name, dtype, newShape, data);
     }
 
-    /** Element {@code index} of the flattened tensor as a float; block-quantised types are not indexable. */
+    /** Element {@code index} of the flattened tensor as a float, exact for all types but the integers beyond 2²⁴. */
     public float getFloat(long index) {
         return switch (dtype) {
             case F32 -> data.get(FLOAT, index * 4);
@@ -73,6 +76,7 @@ public record HostTensor(String name, DType dtype, int[] shape, MemorySegment da
             case I32 -> data.get(INT, index * 4);
             case I64 -> data.get(LONG, index * 8);
             case I8, BOOL -> data.get(ValueLayout.JAVA_BYTE, index);
+            case Q8, Q4 -> Quantization.get(data, dtype, index);
         };
     }
 

@@ -2,6 +2,7 @@ package io.omni.core;
 
 import io.omni.api.DType;
 import io.omni.api.HostTensor;
+import io.omni.api.Quantization;
 import java.io.IOException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
@@ -21,7 +22,7 @@ import java.util.function.Predicate;
 
 /**
  * The tensors of a checkpoint folder, {@code model.safetensors} or the shards that {@code model.safetensors.index.json}
- * names, mapped and read in place.
+ * names, mapped and read in place; what {@link Quantizer} wrote too.
  */
 final class Checkpoint implements TensorSource {
     private static final ValueLayout.OfLong LONG = ValueLayout.JAVA_LONG_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
@@ -29,6 +30,7 @@ final class Checkpoint implements TensorSource {
     private final Path directory;
     private final Arena arena = Arena.ofShared();
     private final Map<String, HostTensor> tensors = new HashMap<>();
+    private Fields metadata = Fields.NONE;
 
     private Checkpoint(Path directory) {
         this.directory = directory;
@@ -107,15 +109,23 @@ final class Checkpoint implements TensorSource {
         String header = new String(bytes.asSlice(8, headerSize).toArray(ValueLayout.JAVA_BYTE), StandardCharsets.UTF_8);
         Fields entries = Fields.parse(file + ": header", header);
         MemorySegment data = bytes.asSlice(8 + headerSize);
+        metadata = entries.has("__metadata__") ? entries.at("__metadata__") : Fields.NONE;
         for (var names = entries.node().fieldNames(); names.hasNext();) {
             String name = names.next();
             if (!name.equals("__metadata__"))
-                tensors.put(name, entry(entries.at(name), file + ": " + name, name, data));
+                tensors.put(name, entry(entries.at(name), metadata.string(Quantizer.TENSOR + name, null),
+                        file + ": " + name, name, data));
         }
     }
 
-    private static HostTensor entry(Fields entry, String where, String name, MemorySegment data) {
-        DType dtype = switch (entry.string("dtype", "missing")) {
+    /**
+     * One tensor of a file.
+     *
+     * @param quantised
+     *            what the metadata say of it: its type and shape; or null
+     */
+    private static HostTensor entry(Fields entry, String quantised, String where, String name, MemorySegment data) {
+        DType dtype = quantised != null ? quantisedType(quantised, where) : switch (entry.string("dtype", "missing")) {
             case "F32" -> DType.F32;
             case "F16" -> DType.F16;
             case "BF16" -> DType.BF16;
@@ -126,17 +136,42 @@ final class Checkpoint implements TensorSource {
             case String other -> throw new CheckpointException(
                     where + ": dtype " + other + ", expected F32, F16, BF16, I64, I32, I8 or BOOL");
         };
-        int[] shape = entry.integers("shape");
+        int[] shape = quantised != null ? quantisedShape(quantised, where) : entry.integers("shape");
         var offsets = entry.node().path("data_offsets");
         long from = offsets.path(0).asLong(-1);
         long to = offsets.path(1).asLong(-1);
         if (from < 0 || to < from || to > data.byteSize())
             throw new CheckpointException(where + ": bytes " + from + " to " + to + ", but the file holds "
                     + data.byteSize() + " bytes of data: truncated");
+        if (!Quantization.fits(dtype, shape.length == 0 ? 1 : shape[shape.length - 1]))
+            throw new CheckpointException(where + ": rows of " + Arrays.toString(shape) + " are not whole blocks of "
+                    + dtype.blockSize() + " " + dtype);
         if (to - from != dtype.bytes(HostTensor.size(shape)))
             throw new CheckpointException(where + ": " + (to - from) + " bytes for " + dtype + " "
                     + Arrays.toString(shape) + ", expected " + dtype.bytes(HostTensor.size(shape)));
         return new HostTensor(name, dtype, shape, data.asSlice(from, to - from));
+    }
+
+    private static DType quantisedType(String entry, String where) {
+        return switch (entry.split(" ")[0]) {
+            case "Q8" -> DType.Q8;
+            case "Q4" -> DType.Q4;
+            case String other -> throw new CheckpointException(
+                    where + ": quantised to '" + other + "', expected Q8 or Q4");
+        };
+    }
+
+    private static int[] quantisedShape(String entry, String where) {
+        try {
+            return Arrays.stream(entry.split(" ")).skip(1).mapToInt(Integer::parseInt).toArray();
+        } catch (NumberFormatException e) {
+            throw new CheckpointException(where + ": quantised as '" + entry + "', expected a type and sizes", e);
+        }
+    }
+
+    /** An entry of the metadata of the file mapped last, or null. */
+    String metadata(String name) {
+        return metadata.string(name, null);
     }
 
     @Override

@@ -103,7 +103,10 @@ public final class Omni implements AutoCloseable {
             return this;
         }
 
-        /** Converts matrices to this type; without it they keep the type they are stored in. */
+        /**
+         * Converts matrices to this type, in memory; without it they keep the type they are stored in. A quantised type
+         * takes the matrices that {@link Quantizer} says.
+         */
         public Builder weights(DType type) {
             weights = type;
             return this;

@@ -32,7 +32,8 @@ public final class OmniModel implements AutoCloseable {
      * Loads a checkpoint folder, mapping its weights.
      *
      * @param matrixType
-     *            what matrices are converted to, or null to keep the type they are stored in
+     *            what matrices are converted to, or null to keep the type they are stored in; a quantised type takes the
+     *            matrices that {@link Quantizer} says
      * @param speech
      *            whether to load the Talker and Code2Wav, where the checkpoint has them
      * @throws CheckpointException

@@ -32,7 +32,8 @@ final class Weights implements AutoCloseable {
      * The whole checkpoint.
      *
      * @param matrixType
-     *            what matrices are converted to, or null to keep the type they are stored in
+     *            what matrices are converted to, or null to keep the type they are stored in; a quantised type takes those
+     *            that {@link Quantizer} covers
      */
     Weights(Backend backend, TensorSource source, DType matrixType) {
         this(backend, source, matrixType, new ArrayList<>(), "");
@@ -121,17 +122,26 @@ final class Weights implements AutoCloseable {
             throw new CheckpointException(
                     "tensor " + host.name() + " is of type " + host.dtype() + ", expected floats");
         HostTensor stored = host;
-        if (role == WeightRole.MATRIX) {
-            if (matrixType != null && matrixType != host.dtype())
-                stored = convert(host, matrixType);
-            else if (!backend.weightTypes().contains(host.dtype()))
-                stored = convert(host, DType.F32);
-        }
+        boolean matrix = role == WeightRole.MATRIX;
+        if (matrix && matrixType != null && matrixType != host.dtype()
+                && (!matrixType.isQuantized() || Quantizer.covers(host.name(), host.shape(), matrixType)))
+            stored = convert(host, matrixType);
+        else if (!readable(host.dtype(), role))
+            stored = convert(host, DType.F32);
         Tensor tensor = backend.weight(stored, role);
         synchronized (made) {
             made.add(tensor);
         }
         return tensor;
+    }
+
+    private boolean readable(DType type, WeightRole role) {
+        boolean listed = backend.weightTypes().contains(type);
+        return switch (role) {
+            case MATRIX -> listed;
+            case EMBEDDING -> listed || !type.isQuantized();
+            default -> !type.isQuantized();
+        };
     }
 
     private HostTensor convert(HostTensor host, DType type) {
@@ -141,6 +151,10 @@ final class Weights implements AutoCloseable {
             made.add(arena);
         }
         MemorySegment data = arena.allocate(type.bytes(host.size()), 64);
+        if (type.isQuantized()) {
+            Quantizer.convert(host, type, data);
+            return new HostTensor(host.name(), type, host.shape(), data);
+        }
         for (long i = 0; i < host.size(); i++) {
             float value = host.getFloat(i);
             switch (type) {
@@ -148,7 +162,8 @@ final class Weights implements AutoCloseable {
                 case F16 -> data.set(SHORT, 2 * i, Float.floatToFloat16(value));
                 case BF16 -> data.set(SHORT, 2 * i, bfloat16(value));
                 default ->
-                    throw new IllegalArgumentException("weights of type " + type + ", expected F32, F16 or BF16");
+                    throw new IllegalArgumentException(
+                            "weights of type " + type + ", expected F32, F16, BF16, Q8 or Q4");
             }
         }
         return new HostTensor(host.name(), type, host.shape(), data);

@@ -47,7 +47,7 @@ final class BenchCommand implements Callable<Integer> {
     @Option(names = "--backend", paramLabel = "NAME", description = "See 'omni backends'; else the best available.")
     private String backend;
 
-    @Option(names = "--weights", paramLabel = "TYPE", defaultValue = "bf16", description = "bf16, f16 or f32 (default: ${DEFAULT-VALUE}).")
+    @Option(names = "--weights", paramLabel = "TYPE", defaultValue = "bf16", description = "bf16, f16, f32, q8 or q4 (default: ${DEFAULT-VALUE}).")
     private String weights;
 
     @Option(names = "--threads", paramLabel = "N", defaultValue = "0", description = "Threads (default: all processors).")
@@ -83,8 +83,10 @@ final class BenchCommand implements Callable<Integer> {
             case "bf16" -> DType.BF16;
             case "f16" -> DType.F16;
             case "f32" -> DType.F32;
-            default ->
-                throw new IllegalArgumentException("unknown weights '" + weights + "', expected bf16, f16 or f32");
+            case "q8" -> DType.Q8;
+            case "q4" -> DType.Q4;
+            default -> throw new IllegalArgumentException(
+                    "unknown weights '" + weights + "', expected bf16, f16, f32, q8 or q4");
         };
     }
 
@@ -120,8 +122,11 @@ final class BenchCommand implements Callable<Integer> {
             head[round] = seconds[2];
         }
         double perLayer = median(step) / layers;
-        long layerBytes = layerWeights(text) * type().blockBytes();
-        long headBytes = (long) text.vocabSize() * text.hiddenSize() * type().blockBytes();
+        // the router is never quantised
+        long router = (long) text.hiddenSize() * text.numExperts();
+        DType routerType = type().isQuantized() ? DType.BF16 : type();
+        long layerBytes = type().bytes(layerWeights(text) - router) + routerType.bytes(router);
+        long headBytes = type().bytes((long) text.vocabSize() * text.hiddenSize());
         double flops = 2.0 * layerWeights(text) * layers * prompt;
         out.printf("prefill:  %8.0f token-layers/s   %6.0f GFLOP/s   %3.0f %% of the multiply-add roofline%n",
                 prompt * layers / median(prefill), flops / median(prefill) / 1e9,

@@ -13,6 +13,7 @@ import picocli.CommandLine.ScopeType;
 /** The command line, {@code omni}. */
 @Command(name = "omni", description = "Qwen3-Omni-MoE on the JVM: text, images, audio and video in, text and speech out.", mixinStandardHelpOptions = true, version = "omni 0.1.0", subcommands = {
         RunCommand.class, ParityCommand.class, BackendsCommand.class, DemoCommand.class, BenchCommand.class,
+        QuantizeCommand.class,
         CommandLine.HelpCommand.class})
 public final class OmniCli {
     @Option(names = "--debug", scope = ScopeType.INHERIT, description = "Show where an error comes from.")

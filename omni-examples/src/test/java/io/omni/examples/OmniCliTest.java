@@ -50,6 +50,20 @@ class OmniCliTest {
     }
 
     @Test
+    void quantizesACheckpointThatThenRuns() throws IOException {
+        Path small = folder.resolve("q8");
+        Outcome outcome = omni("quantize", "--model", MODEL, "--out", small, "--weights", "q8");
+        assertThat(outcome.status()).as(outcome.err()).isZero();
+        assertThat(outcome.err()).contains("model-00007-of-00007.safetensors, shard 7 of 7");
+        outcome = omni("run", "--model", small, "--conversation", conversation("text"), "--media",
+                REFERENCE.resolve("media"), "--greedy", "--no-audio", "--thinker-max-new-tokens", 3, "--json");
+        assertThat(outcome.status()).as(outcome.err()).isZero();
+        outcome = omni("quantize", "--model", MODEL, "--out", small, "--weights", "q5");
+        assertThat(outcome.status()).isEqualTo(1);
+        assertThat(outcome.err()).contains("unknown weights 'q5', expected q8 or q4");
+    }
+
+    @Test
     void runPrintsOneJsonObjectWithWhatUpstreamGenerates() throws IOException {
         JsonNode golden = JSON.readTree(REFERENCE.resolve("tiny/cases/batch_text_and_audio.json").toFile());
         Outcome outcome = omni("run", "--model", MODEL, "--conversation", conversation("batch_text_and_audio"),

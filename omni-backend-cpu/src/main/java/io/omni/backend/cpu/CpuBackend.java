@@ -24,7 +24,8 @@ import java.util.stream.Stream;
 
 /** The SPI in native memory and Vector API kernels. */
 final class CpuBackend implements Backend {
-    private static final Set<DType> WEIGHT_TYPES = Set.of(DType.F32, DType.F16, DType.BF16);
+    private static final Set<DType> WEIGHT_TYPES = Set.of(DType.F32, DType.F16, DType.BF16, DType.Q8,
+            DType.Q4);
 
     final Memory memory = new Memory();
     final Workers workers;
@@ -117,6 +118,10 @@ final class CpuBackend implements Backend {
             case CONV2D -> 4;
             case CONV3D -> 5;
         };
+        if (host.dtype().isQuantized() && role != WeightRole.MATRIX && role != WeightRole.EMBEDDING)
+            throw new IllegalArgumentException(
+                    host.name() + " of type " + host.dtype() + " as " + role
+                            + ": only matrices and embeddings are quantised");
         int[] shape = host.shape().clone();
         if (shape.length != rank)
             throw new IllegalArgumentException(

@@ -8,6 +8,7 @@ import io.omni.api.BackendProvider;
 import io.omni.api.DType;
 import io.omni.api.Definitions;
 import io.omni.api.HostTensor;
+import io.omni.api.Quantization;
 import io.omni.api.Scope;
 import io.omni.api.Tensor;
 import io.omni.api.WeightRole;
@@ -22,6 +23,7 @@ import org.junit.jupiter.api.BeforeEach;
 /** A backend and a scope for each test, random tensors by a printed seed, and comparison with the definitions. */
 abstract class CpuTest {
     static final DType[] TYPES = {DType.F32, DType.BF16, DType.F16};
+    static final DType[] BLOCKS = {DType.Q8, DType.Q4};
 
     final long seed = Long.getLong("omni.test.seed", new Random().nextInt(1_000_000));
     final Random random = new Random(seed);
@@ -83,16 +85,23 @@ abstract class CpuTest {
         MemorySegment data = random.nextBoolean()
                 ? arena.allocate(bytes + 1).asSlice(1, bytes)
                 : MemorySegment.ofArray(new byte[Math.toIntExact(bytes)]);
-        for (int i = 0; i < values.length; i++)
-            switch (dtype) {
-            case F32 -> data.set(Lanes.FLOAT, 4L * i, values[i]);
-            case BF16 -> data.set(Lanes.SHORT, 2L * i, (short) (Float.floatToRawIntBits(values[i]) >> 16));
-            default -> data.set(Lanes.SHORT, 2L * i, Float.floatToFloat16(values[i]));
-            }
+        if (dtype.isQuantized())
+            Quantization.quantize(values, dtype, data, 0);
+        else
+            for (int i = 0; i < values.length; i++)
+                switch (dtype) {
+                case F32 -> data.set(Lanes.FLOAT, 4L * i, values[i]);
+                case BF16 -> data.set(Lanes.SHORT, 2L * i, (short) (Float.floatToRawIntBits(values[i]) >> 16));
+                default -> data.set(Lanes.SHORT, 2L * i, Float.floatToFloat16(values[i]));
+                }
         return new HostTensor("weight", dtype, shape, data);
     }
 
+    /** Of any type that the role and the shape allow. */
     Tensor weight(WeightRole role, int... shape) {
+        boolean matrix = role == WeightRole.MATRIX || role == WeightRole.EMBEDDING;
+        if (matrix && shape[shape.length - 1] % 32 == 0 && random.nextBoolean())
+            return weight(BLOCKS[random.nextInt(BLOCKS.length)], role, shape);
         return weight(TYPES[random.nextInt(TYPES.length)], role, shape);
     }
 

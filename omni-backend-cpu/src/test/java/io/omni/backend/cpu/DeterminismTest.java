@@ -44,6 +44,24 @@ class DeterminismTest extends CpuTest {
     }
 
     @Test
+    void quantized() {
+        for (int round = 0; round < 30; round++) {
+            Tensor x = activation(1 + size(70), 32 * (1 + random.nextInt(20)));
+            Tensor w = weight(BLOCKS[round % 2], WeightRole.MATRIX, 1 + size(130), x.dim(1));
+            assertRowsIndependent(x, rows -> backend.tensorOps().linear(rows, w));
+            Tensor up = weight(BLOCKS[round % 2], WeightRole.MATRIX, 96, x.dim(1));
+            Tensor gate = weight(BLOCKS[round % 2], WeightRole.MATRIX, 96, x.dim(1));
+            Tensor down = weight(BLOCKS[round % 2], WeightRole.MATRIX, x.dim(1), 96);
+            assertRowsIndependent(x, rows -> backend.tensorOps().gatedMlp(rows, gate, up, down));
+        }
+        for (int round = 0; round < 4; round++) {
+            Tensor x = activation(60, 96);
+            MoeWeights weights = experts(20, 96, 64);
+            assertRowsIndependent(x, rows -> backend.moeOps().moe(rows, weights, 4, true));
+        }
+    }
+
+    @Test
     void gatedMlp() {
         Tensor x = activation(50, 100);
         Tensor gate = weight(WeightRole.MATRIX, 77, 100);

@@ -40,6 +40,31 @@ class OperationsTest extends CpuTest {
     }
 
     @Test
+    void quantized() {
+        for (DType type : BLOCKS)
+            for (int round = 0; round < 40; round++) {
+                int n = random.nextBoolean() ? 1 : size(70);
+                int in = 32 * (1 + random.nextInt(12));
+                int inner = 32 * (1 + random.nextInt(4));
+                int out = 1 + size(120);
+                Tensor x = activation(n, in);
+                Tensor w = weight(type, WeightRole.MATRIX, out, in);
+                String what = "%d x %d x %d %s".formatted(n, in, out, type);
+                assertClose(backend.tensorOps().linear(x, w),
+                        Definitions.linear(doubles(x), doubles(w), null, n, in, out, Activation.NONE), what);
+                Tensor gate = weight(type, WeightRole.MATRIX, inner, in);
+                Tensor up = weight(type, WeightRole.MATRIX, inner, in);
+                Tensor down = weight(type, WeightRole.MATRIX, in, inner);
+                assertClose(backend.tensorOps().gatedMlp(x, gate, up, down), gated(x, gate, up, down), what);
+                Tensor table = weight(type, WeightRole.EMBEDDING, out, in);
+                Tensor ids = ids(out, n);
+                assertThat(backend.tensorOps().embedding(table, ids).toFloats())
+                        .usingComparator((a, b) -> Arrays.equals(positiveZeros(a), positiveZeros(b)) ? 0 : 1)
+                        .isEqualTo(Definitions.round(Definitions.embedding(doubles(table), in, ids.toInts())));
+            }
+    }
+
+    @Test
     void gatedMlp() {
         for (int round = 0; round < 30; round++) {
             int n = size(40);
@@ -51,6 +76,13 @@ class OperationsTest extends CpuTest {
             Tensor down = weight(WeightRole.MATRIX, hidden, inner);
             assertClose(backend.tensorOps().gatedMlp(x, gate, up, down), gated(x, gate, up, down), "gatedMlp");
         }
+    }
+
+    private static float[] positiveZeros(float[] values) {
+        float[] positive = values.clone();
+        for (int i = 0; i < positive.length; i++)
+            positive[i] += 0f;
+        return positive;
     }
 
     private static double[] gated(Tensor x, Tensor gate, Tensor up, Tensor down) {
@@ -265,7 +297,8 @@ class OperationsTest extends CpuTest {
                 for (int i = 0; i < y.length; i++)
                     expected[i] += scale[i / hidden] * y[i];
             }
-            assertClose(backend.moeOps().moe(x, weights, topK, normalise), expected, "moe");
+            assertClose(backend.moeOps().moe(x, weights, topK, normalise), expected,
+                    "moe %d x %d x %d, %d experts %s".formatted(n, hidden, inner, experts, seed));
         }
     }
 

@@ -1,0 +1,213 @@
+package io.omni.core;
+
+import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
+
+import io.omni.api.Backend;
+import io.omni.api.DType;
+import io.omni.api.HostTensor;
+import io.omni.api.Quantization;
+import io.omni.processor.Conversations;
+import io.omni.processor.Message;
+import java.io.IOException;
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.nio.file.attribute.FileTime;
+import java.util.ArrayList;
+import java.util.Collections;
+import java.util.List;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.EnumSource;
+import org.junit.jupiter.params.provider.ValueSource;
+
+class QuantizerTest {
+    @TempDir
+    private Path folder;
+
+    private Path quantize(DType type) {
+        Path out = folder.resolve(type.name());
+        Quantizer.quantize(Reference.MODEL, out, type, progress -> {
+        });
+        return out;
+    }
+
+    @ParameterizedTest
+    @ValueSource(strings = {"thinker.model.layers.0.self_attn.q_proj.weight",
+            "thinker.model.layers.47.mlp.experts.127.down_proj.weight", "model.layers.3.mlp.gate_proj.weight",
+            "talker.model.layers.0.mlp.shared_expert.up_proj.weight",
+            "talker.code_predictor.model.layers.4.self_attn.o_proj.weight", "talker.code_predictor.lm_head.14.weight",
+            "talker.codec_head.weight", "thinker.lm_head.weight"})
+    void coversWhatEachTokenReads(String name) {
+        assertThat(Quantizer.covers(name, new int[]{64, 96}, DType.Q8)).isTrue();
+        assertThat(Quantizer.covers(name, new int[]{64, 48}, DType.Q8)).isFalse();
+    }
+
+    @ParameterizedTest
+    @ValueSource(strings = {"thinker.model.layers.0.mlp.gate.weight", "thinker.model.embed_tokens.weight",
+            "talker.model.layers.0.mlp.shared_expert_gate.weight", "talker.model.codec_embedding.weight",
+            "talker.text_projection.linear_fc1.weight", "thinker.audio_tower.layers.0.self_attn.q_proj.weight",
+            "thinker.visual.blocks.0.mlp.linear_fc1.weight", "code2wav.pre_transformer.layers.0.mlp.up_proj.weight"})
+    void leavesTheRest(String name) {
+        assertThat(Quantizer.covers(name, new int[]{64, 96}, DType.Q8)).isFalse();
+    }
+
+    @ParameterizedTest
+    @EnumSource(names = {"Q8", "Q4"})
+    void writesWhatTheDefinitionSays(DType type) throws IOException {
+        Path out = quantize(type);
+        int quantised = 0;
+        try (Checkpoint from = Checkpoint.open(Reference.MODEL, name -> true);
+                Checkpoint to = Checkpoint.open(out, name -> true)) {
+            assertThat(to.names()).isEqualTo(from.names());
+            for (String name : from.names()) {
+                HostTensor before = from.find(name);
+                HostTensor after = to.find(name);
+                assertThat(after.shape()).isEqualTo(before.shape());
+                if (Quantizer.covers(name, before.shape(), type)) {
+                    quantised++;
+                    assertThat(after.dtype()).isEqualTo(type);
+                    byte[] expected = new byte[(int) type.bytes(before.size())];
+                    Quantization.quantize(before.toFloats(), type,
+                            java.lang.foreign.MemorySegment.ofArray(expected), 0);
+                    assertThat(after.data().toArray(java.lang.foreign.ValueLayout.JAVA_BYTE)).isEqualTo(expected);
+                } else {
+                    assertThat(after.dtype()).isEqualTo(before.dtype());
+                    assertThat(after.data().mismatch(before.data())).isEqualTo(-1);
+                }
+            }
+        }
+        assertThat(quantised).isGreaterThan(50);
+        assertThat(out.resolve("config.json")).hasSameBinaryContentAs(Reference.MODEL.resolve("config.json"));
+        assertThat(out.resolve("tokenizer.json")).exists();
+    }
+
+    @Test
+    void shardsAreSafetensorsOfBytes() throws IOException {
+        Path shard = quantize(DType.Q4).resolve(Reference.shardOf(Reference.MODEL, "thinker.lm_head.weight"));
+        ByteBuffer bytes = ByteBuffer.wrap(Files.readAllBytes(shard)).order(ByteOrder.LITTLE_ENDIAN);
+        Fields header = Fields.parse("header",
+                new String(bytes.array(), 8, (int) bytes.getLong(0), StandardCharsets.UTF_8));
+        Fields head = header.at("thinker.lm_head.weight");
+        assertThat(head.string("dtype", "")).isEqualTo("U8");
+        assertThat(head.integers("shape")).containsExactly(3328, 36);
+        Fields metadata = header.at("__metadata__");
+        assertThat(metadata.string("omni.quantization", "")).isEqualTo("q4");
+        assertThat(metadata.string("omni.tensor.thinker.lm_head.weight", "")).isEqualTo("Q4 3328 64");
+    }
+
+    @Test
+    void goesOnWhereItStopped() throws IOException {
+        Path out = quantize(DType.Q8);
+        String lost = Reference.shardOf(Reference.MODEL, "thinker.lm_head.weight");
+        String kept = Reference.shardOf(Reference.MODEL, "talker.codec_head.weight");
+        byte[] shard = Files.readAllBytes(out.resolve(lost));
+        Files.delete(out.resolve(lost));
+        Files.delete(out.resolve("model.safetensors.index.json"));
+        Files.writeString(out.resolve(lost + ".part"), "half of it");
+        FileTime past = FileTime.fromMillis(1_000_000_000);
+        Files.setLastModifiedTime(out.resolve(kept), past);
+        List<Quantizer.Progress> progress = new ArrayList<>();
+        Quantizer.quantize(Reference.MODEL, out, DType.Q8, progress::add);
+        assertThat(Files.getLastModifiedTime(out.resolve(kept))).isEqualTo(past);
+        assertThat(out.resolve(lost)).hasBinaryContent(shard);
+        assertThat(out.resolve(lost + ".part")).doesNotExist();
+        assertThat(out.resolve("model.safetensors.index.json")).exists();
+        assertThat(progress.getLast().readBytes()).isEqualTo(progress.getLast().totalBytes());
+        assertThatThrownBy(() -> Quantizer.quantize(Reference.MODEL, out, DType.Q4, progress::add))
+                .isInstanceOf(CheckpointException.class).hasMessageContaining("expected q4: choose an empty folder");
+        assertThatThrownBy(() -> Quantizer.quantize(out, folder.resolve("again"), DType.Q8, progress::add))
+                .isInstanceOf(CheckpointException.class).hasMessageContaining("is quantised already, to Q8");
+        assertThatThrownBy(() -> Quantizer.quantize(out, out, DType.Q8, progress::add))
+                .isInstanceOf(CheckpointException.class).hasMessageContaining("the same folder");
+    }
+
+    /** The bounds are loose: this checkpoint's weights are random, and many of its rows are no whole blocks. */
+    @ParameterizedTest
+    @EnumSource(names = {"Q8", "Q4"})
+    void generatesAndStaysNear(DType type) {
+        Path out = quantize(type);
+        try (Backend backend = Reference.cpu(); Omni omni = Omni.builder().backend(backend).load(out)) {
+            List<Double> errors = new ArrayList<>();
+            int first = 0;
+            int leading = 0;
+            int tokens = 0;
+            Parity parity = new Parity(omni, Reference.CASES, Reference.MEDIA);
+            for (String name : parity.names()) {
+                Fields json = Files.exists(Reference.CASES.resolve(name + ".json"))
+                        ? Fields.read(Reference.CASES.resolve(name + ".json"))
+                        : Fields.NONE;
+                if (!json.has("conversations") || json.node().path("conversations").size() != 1)
+                    continue;
+                List<Parity.Result> results = new ArrayList<>();
+                parity.run(name, results::add);
+                for (Parity.Result result : results)
+                    if (result.tensor().equals("thinker.logits_last"))
+                    errors.add(result.relativeError());
+                int[] expected;
+                int prompt;
+                try (Checkpoint golden = Checkpoint.file(Reference.CASES.resolve(name + ".safetensors"))) {
+                    HostTensor sequence = golden.find("generate.sequences");
+                    if (sequence == null)
+                        continue;
+                    prompt = golden.find("processor.input_ids").shape()[1];
+                    expected = java.util.stream.IntStream.range(0, (int) sequence.size())
+                            .map(i -> (int) sequence.getLong(i)).toArray();
+                }
+                int[] actual = greedy(omni, json);
+                int same = prompt;
+                while (same < Math.min(actual.length, expected.length) && actual[same] == expected[same])
+                    same++;
+                first += same > prompt ? 1 : 0;
+                leading += same - prompt;
+                tokens += expected.length - prompt;
+            }
+            Collections.sort(errors);
+            System.out.printf(
+                    "%s: relative logit errors %s; first token as upstream %d; %d of %d tokens before the first other one%n",
+                    type, errors.stream().map("%.4f"::formatted).toList(), first, leading, tokens);
+            assertThat(errors).hasSizeGreaterThan(5);
+            // not the largest: where a router's choice is close, another expert may answer, and these are random
+            assertThat(errors.get(errors.size() / 2)).isLessThan(type == DType.Q8 ? 0.03 : 0.3);
+            Reply reply = omni.chat(List.of(Message.user("Who are you?")),
+                    Options.speech().seed(5).thinkerMaxNewTokens(6).talkerMaxNewTokens(9));
+            assertThat(reply.audio().samples()).isNotEmpty();
+        }
+    }
+
+    /** Kernels read blocks exactly: the same weights as floats give the same bits. */
+    @ParameterizedTest
+    @EnumSource(names = {"Q8", "Q4"})
+    void blocksComputeWhatTheirFloatsDo(DType type) {
+        Path out = quantize(type);
+        Fields json = Fields.read(Reference.CASES.resolve("text.json"));
+        List<List<Parity.Result>> results = new ArrayList<>();
+        List<int[]> sequences = new ArrayList<>();
+        for (DType weights : new DType[]{null, DType.F32})
+            try (Backend backend = Reference.cpu();
+                    Omni omni = Omni.builder().backend(backend).weights(weights).load(out)) {
+                        List<Parity.Result> errors = new ArrayList<>();
+                        new Parity(omni, Reference.CASES, Reference.MEDIA).run("text", errors::add);
+                        results.add(errors);
+                        sequences.add(greedy(omni, json));
+                    }
+        assertThat(results.getFirst()).isEqualTo(results.getLast());
+        assertThat(sequences.getFirst()).isEqualTo(sequences.getLast());
+    }
+
+    private static int[] greedy(Omni omni, Fields json) {
+        Fields arguments = json.at("arguments");
+        Options options = Options.text().greedy().thinkerMaxNewTokens(json.integer("thinker_max_new_tokens", 12))
+                .processor(p -> {
+                    p.fps(arguments.number("fps", 1)).useAudioInVideo(arguments.bool("use_audio_in_video", false));
+                    if (arguments.has("enable_thinking"))
+                        p.enableThinking(arguments.bool("enable_thinking", true));
+                });
+        return omni.chat(Conversations.read(json.node().path("conversations").toString(), Reference.MEDIA).getFirst(),
+                options).sequence();
+    }
+}
