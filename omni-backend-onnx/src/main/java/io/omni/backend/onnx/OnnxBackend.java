@@ -36,7 +36,7 @@ import java.util.function.Function;
 
 final class OnnxBackend implements Backend {
     /** Elements of a weight that are widened at a time: their float32 copy should fit in a share of the last cache. */
-    private static final int BLOCK = 1 << 21;
+    private static final int BLOCK = 1 << 20;
     /** Nodes after which a graph runs though nobody asked: a loop that keeps nothing must not record for ever. */
     private static final int LONGEST = 1024;
 

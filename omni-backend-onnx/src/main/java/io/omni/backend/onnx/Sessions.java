@@ -79,6 +79,8 @@ final class Sessions implements AutoCloseable {
             try (var options = new OrtEnvironment.ThreadingOptions()) {
                 options.setGlobalIntraOpNumThreads(threads);
                 options.setGlobalInterOpNumThreads(1);
+                // a thread that waits in a loop takes the processor from the stage or the request that has work for it
+                options.setGlobalSpinControl(false);
                 OrtEnvironment.getEnvironment(ai.onnxruntime.OrtLoggingLevel.ORT_LOGGING_LEVEL_ERROR, "omni", options);
                 globalThreads = threads;
             } catch (OrtException e) {
@@ -144,8 +146,10 @@ final class Sessions implements AutoCloseable {
         try (var options = new SessionOptions()) {
             if (shareThreads)
                 options.disablePerSessionThreads();
-            else
+            else {
                 options.setIntraOpNumThreads(threads);
+                options.addConfigEntry("session.intra_op.allow_spinning", "0");
+            }
             options.setOptimizationLevel(optimization);
             options.setSessionLogLevel(ai.onnxruntime.OrtLoggingLevel.ORT_LOGGING_LEVEL_ERROR);
             if (cuda)
