@@ -24,9 +24,19 @@ final class NativeMemory implements AutoCloseable {
     private static final MethodHandle FREE = downcall("free", FunctionDescriptor.ofVoid(ValueLayout.ADDRESS));
 
     private final Map<Long, Deque<MemorySegment>> free = new HashMap<>();
+    private final long most;
     private long pooled;
     private long held;
     private boolean closed;
+
+    NativeMemory() {
+        this(Long.MAX_VALUE);
+    }
+
+    /** Takes at most {@code most} bytes from the system. */
+    NativeMemory(long most) {
+        this.most = most;
+    }
 
     /** At least {@code bytes} bytes; their content is arbitrary. */
     @SuppressWarnings("restricted")
@@ -37,10 +47,18 @@ final class NativeMemory implements AutoCloseable {
             pooled -= size;
             return blocks.pop();
         }
+        if (size > most - held)
+            trim();
+        if (size > most - held)
+            throw new OutOfMemoryException("no room for " + size + " bytes beside " + held + " of at most " + most);
         try {
             var address = (MemorySegment) ALLOCATE.invokeExact(size);
+            if (address.address() == 0) {
+                trim();
+                address = (MemorySegment) ALLOCATE.invokeExact(size);
+            }
             if (address.address() == 0)
-                throw new OutOfMemoryException("no room for " + size + " bytes");
+                throw new OutOfMemoryException("no room for " + size + " bytes beside " + held);
             held += size;
             return address.reinterpret(size);
         } catch (RuntimeException | Error e) {
@@ -69,6 +87,10 @@ final class NativeMemory implements AutoCloseable {
     @Override
     public synchronized void close() {
         closed = true;
+        trim();
+    }
+
+    private void trim() {
         for (Deque<MemorySegment> blocks : free.values())
             blocks.forEach(this::free);
         free.clear();

@@ -5,6 +5,7 @@ import io.omni.api.DType;
 import io.omni.api.HostTensor;
 import io.omni.api.Tensor;
 import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
 import java.util.List;
 
 /** A tensor: elements in memory, or a node of a pending graph that will compute them. */
@@ -56,7 +57,9 @@ final class OnnxArray implements Tensor {
     public float[] toFloats() {
         MemorySegment memory = hold();
         try {
-            return new HostTensor("tensor", dtype, shape, memory).toFloats();
+            return dtype == DType.F32
+                    ? memory.toArray(ValueLayout.JAVA_FLOAT)
+                    : new HostTensor("tensor", dtype, shape, memory).toFloats();
         } finally {
             letGo();
         }

@@ -7,22 +7,34 @@ import static io.omni.backend.onnx.Recording.with;
 import io.omni.api.Attention;
 import io.omni.api.AttentionOps;
 import io.omni.api.Backend;
+import io.omni.api.DType;
 import io.omni.api.KvCache;
 import io.omni.api.Packed;
 import io.omni.api.Rope;
 import io.omni.api.Shapes;
 import io.omni.api.Tensor;
 import io.omni.backend.onnx.Graph.Attribute;
+import io.omni.backend.onnx.Graph.Output;
 import io.omni.backend.onnx.Graph.Value;
 import io.omni.backend.onnx.Storage.OnnxType;
+import java.lang.foreign.MemorySegment;
 import java.util.Arrays;
 import java.util.List;
 
 final class OnnxAttentionOps implements AttentionOps {
+    /** Scores, query rows times keys times heads, that a run may hold: 16 MB of them. */
+    private static final long SCORES = 1 << 22;
+
     private final OnnxBackend backend;
+    private final long scores;
 
     OnnxAttentionOps(OnnxBackend backend) {
+        this(backend, SCORES);
+    }
+
+    OnnxAttentionOps(OnnxBackend backend, long scores) {
         this.backend = backend;
+        this.scores = scores;
     }
 
     @Override
@@ -80,6 +92,13 @@ final class OnnxAttentionOps implements AttentionOps {
         int[] some = Arrays.stream(lengths).filter(n -> n > 0).toArray();
         int longest = Arrays.stream(some).max().orElse(0);
         boolean equal = Arrays.stream(some).allMatch(n -> n == longest);
+        if ((long) attention.heads() * some.length * longest * longest > scores && areFloats(q, k, v))
+            return backend.compute(shape, result -> {
+                for (int s = 0; s < packed.sequences(); s++)
+                    attendInPieces((OnnxArray) q, packed.offsets()[s], packed.length(s), 0, packed.length(s),
+                            rows((OnnxArray) k, packed.offsets()[s]), rows((OnnxArray) v, packed.offsets()[s]),
+                            attention, result);
+            }, q, k, v);
         int[] spread = equal ? padded : new int[some.length * longest];
         int[] back = equal ? padded : new int[packed.tokens()];
         if (!equal) {
@@ -107,9 +126,7 @@ final class OnnxAttentionOps implements AttentionOps {
                     fillMask(all, s * longest * longest, longest, longest, some[s], 0, attention);
                 mask = r.floats(all, some.length, 1, longest, longest);
             } else if (longest > 1 && (attention.causal() || attention.window() > 0 && attention.window() < longest)) {
-                float[] all = new float[longest * longest];
-                fillMask(all, 0, longest, longest, longest, 0, attention);
-                mask = r.floats(all, longest, longest);
+                mask = mask(r, longest, longest, 0, attention);
             }
             Value y = r.reshape(attend(r, operand[0], operand[1], operand[2], mask, attention), -1,
                     (long) attention.heads() * attention.headDim());
@@ -158,6 +175,73 @@ final class OnnxAttentionOps implements AttentionOps {
         return r.node("Shape", "", new Attribute[]{with("start", -2)}, OnnxType.INT64, mask);
     }
 
+    private static boolean areFloats(Tensor... tensors) {
+        return Arrays.stream(tensors).allMatch(t -> t.dtype() == DType.F32);
+    }
+
+    /** Rows from (inclusive) to (exclusive) of keys or values, [1, n, kvHeads · headDim]. */
+    private interface Rows {
+        Storage between(int from, int to);
+    }
+
+    private static Rows rows(OnnxArray x, int first) {
+        return (from, to) -> rows(x.storage().memory, first + from, first + to, x.dim(1));
+    }
+
+    private static Storage rows(MemorySegment memory, int from, int to, int width) {
+        return Storage.borrow(memory.asSlice(4L * from * width, 4L * (to - from) * width), OnnxType.FLOAT, 1,
+                to - from, width);
+    }
+
+    /**
+     * Few rows of queries at a time, over the keys that they see: the runtime keeps the scores of all rows of a run, and
+     * those of a long prompt or a large image have no room. The runs have one structure, so one session does them all.
+     *
+     * @param first
+     *            the sequence's first row of q, whose position is {@code keys − n}
+     * @param start
+     *            the first position whose keys are there
+     * @param result
+     *            as large as q
+     */
+    private void attendInPieces(OnnxArray q, int first, int n, int start, int keys, Rows k, Rows v, Attention a,
+            MemorySegment result) {
+        Storage queries = q.storage().retain();
+        int width = q.dim(1);
+        int each = Math.clamp(scores / a.heads() / Math.max(1, keys - start), 1, Integer.MAX_VALUE);
+        try {
+            for (int i = 0; i < n; i += each) {
+                int rows = Math.min(each, n - i);
+                int position = keys - n + i;
+                int from = a.window() > 0 ? Math.max(start, position - a.window() + 1) : start;
+                int to = a.causal() ? position + rows : keys;
+                var r = new Recording(backend);
+                Storage target = Storage.borrow(result.asSlice(4L * (first + i) * width, 4L * rows * width),
+                        OnnxType.FLOAT, rows, width);
+                try {
+                    Value mask = rows > 1 && (a.causal() || a.window() > 0)
+                            ? mask(r, rows, to - from, position - from, a)
+                            : null;
+                    Value y = attend(r, r.transientInput(rows(queries.memory, first + i, first + i + rows, width)),
+                            r.transientInput(k.between(from, to)), r.transientInput(v.between(from, to)), mask, a);
+                    r.run(List.of((Output) r.reshape(y, -1, width)), List.of(target));
+                } finally {
+                    target.release();
+                    r.clear();
+                }
+            }
+        } finally {
+            queries.release();
+        }
+    }
+
+    /** The first query stands at position {@code offset} of the keys. */
+    private static Value mask(Recording r, int queries, int keys, int offset, Attention attention) {
+        float[] all = new float[queries * keys];
+        fillMask(all, 0, queries, keys, keys, offset, attention);
+        return r.floats(all, queries, keys);
+    }
+
     /** The pending graph ends here: the keys go from its results into the cache's memory. */
     @Override
     public void append(List<KvCache> caches, int layer, Tensor k, Tensor v, Packed packed) {
@@ -185,6 +269,22 @@ final class OnnxAttentionOps implements AttentionOps {
         for (KvCache cache : caches)
             OnnxKvCache.of(cache, backend);
         int[] shape = Shapes.attend(q, caches, layer, packed, attention);
+        boolean many = false;
+        for (int i = 0; i < packed.sequences(); i++) {
+            var cache = (OnnxKvCache) caches.get(i);
+            cache.settle(layer, backend.recording());
+            many |= (long) attention.heads() * packed.length(i)
+                    * (cache.length(layer) - first(cache, layer, packed.length(i), attention)) > scores;
+        }
+        if (many && areFloats(q))
+            return backend.compute(shape, result -> {
+                for (int i = 0; i < packed.sequences(); i++) {
+                    var cache = (OnnxKvCache) caches.get(i);
+                    attendInPieces((OnnxArray) q, packed.offsets()[i], packed.length(i), cache.start(layer),
+                            cache.length(layer), (from, to) -> cache.keys(layer, from, to),
+                            (from, to) -> cache.values(layer, from, to), attention, result);
+                }
+            }, q);
         return backend.record(shape, r -> {
             Value queries = r.floats((OnnxArray) q);
             Value[] parts = new Value[packed.sequences()];
@@ -196,30 +296,27 @@ final class OnnxAttentionOps implements AttentionOps {
         }, q);
     }
 
+    /** The first position that any of the last {@code n} queries sees. */
+    private static int first(OnnxKvCache cache, int layer, int n, Attention attention) {
+        int start = cache.start(layer);
+        return attention.window() > 0 ? Math.max(start, cache.length(layer) - n - attention.window() + 1) : start;
+    }
+
     private Value attend(Recording r, Value queries, OnnxKvCache cache, int layer, Packed packed, int sequence,
             Attention attention) {
         int n = packed.length(sequence);
         int length = cache.length(layer);
-        int first = length - n;
-        int from = cache.start(layer);
-        if (attention.window() > 0)
-            from = Math.max(from, first - attention.window() + 1);
-        int keys = length - from;
-        Storage k = cache.keys(layer, from, r);
-        Storage v = cache.values(layer, from, r);
-        Value mask = null;
+        int from = first(cache, layer, n, attention);
+        cache.readBy(layer, r);
         // the last query sees all keys that were kept: alone, it needs no mask
-        if (n > 1 && (attention.causal() || attention.window() > 0)) {
-            float[] all = new float[n * keys];
-            fillMask(all, 0, n, keys, keys, first - from, attention);
-            mask = r.floats(all, n, keys);
-        }
+        Value mask = n > 1 && (attention.causal() || attention.window() > 0)
+                ? mask(r, n, length - from, length - n - from, attention)
+                : null;
         Value q = n == packed.tokens()
                 ? queries
                 : r.slice(queries, OnnxType.FLOAT, packed.offsets()[sequence], packed.offsets()[sequence + 1]);
-        Value y = attend(r, r.node("Unsqueeze", q, integers(0L)), r.input(k), r.input(v), mask, attention);
-        k.release();
-        v.release();
+        Value y = attend(r, r.node("Unsqueeze", q, integers(0L)), r.transientInput(cache.keys(layer, from, length)),
+                r.transientInput(cache.values(layer, from, length)), mask, attention);
         // not Squeeze: the features that shape inference finds for an Attention over open dimensions are 0
         return r.reshape(y, -1, (long) attention.heads() * attention.headDim());
     }

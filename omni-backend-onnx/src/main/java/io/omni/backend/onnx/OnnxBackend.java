@@ -31,20 +31,22 @@ import java.util.EnumSet;
 import java.util.List;
 import java.util.Set;
 import java.util.concurrent.ConcurrentHashMap;
+import java.util.function.Consumer;
 import java.util.function.Function;
 
 final class OnnxBackend implements Backend {
     /** Elements of a weight that are widened at a time: their float32 copy should fit in a share of the last cache. */
-    private static final int BLOCK = 1 << 21;
+    private static final int BLOCK = 1 << 20;
     /** Nodes after which a graph runs though nobody asked: a loop that keeps nothing must not record for ever. */
     private static final int LONGEST = 1024;
 
-    private final NativeMemory memory = new NativeMemory();
+    private final NativeMemory memory;
     private final Sessions sessions;
     private final boolean cuda;
     private final boolean widen;
     private final Set<Fused> fused = EnumSet.noneOf(Fused.class);
-    private final ThreadLocal<Work> work = ThreadLocal.withInitial(this::newWork);
+    private final ThreadLocal<Work> work = ThreadLocal.withInitial(() -> new Work(new Recording(this)));
+    /** Those of threads with a scope open: of a thread that has ended nothing must stay. */
     private final Set<Recording> recordings = ConcurrentHashMap.newKeySet();
     /** What the caller owns: freed with the backend if it was forgotten. */
     private final Set<AutoCloseable> owned = ConcurrentHashMap.newKeySet();
@@ -64,12 +66,6 @@ final class OnnxBackend implements Backend {
         }
     }
 
-    private Work newWork() {
-        var recording = new Recording(this);
-        recordings.add(recording);
-        return new Work(recording);
-    }
-
     OnnxBackend(BackendOptions options) {
         widen = switch (options.properties().getOrDefault("weights", "stored")) {
             case "stored" -> false;
@@ -77,6 +73,7 @@ final class OnnxBackend implements Backend {
             case String other -> throw new BackendException(
                     "unknown weights '" + other + "', expected stored or float32");
         };
+        memory = new NativeMemory(bytes(options.properties().get("memory")));
         int threads = options.threads() == 0 ? Runtime.getRuntime().availableProcessors() : options.threads();
         boolean hasCuda = OrtEnvironment.getAvailableProviders().contains(OrtProvider.CUDA);
         cuda = switch (options.properties().getOrDefault("executionProvider", hasCuda ? "cuda" : "cpu")) {
@@ -96,6 +93,19 @@ final class OnnxBackend implements Backend {
             for (Fused operator : Fused.values())
                 if (works(operator))
                 fused.add(operator);
+    }
+
+    private static long bytes(String option) {
+        if (option == null)
+            return Long.MAX_VALUE;
+        try {
+            long bytes = Long.parseLong(option);
+            if (bytes > 0)
+                return bytes;
+        } catch (NumberFormatException e) {
+            // said below
+        }
+        throw new BackendException("memory '" + option + "', expected a number of bytes above 0");
     }
 
     /** Whether the runtime has a kernel for an operator, found out by running it once. */
@@ -178,7 +188,18 @@ final class OnnxBackend implements Backend {
     public Scope scope() {
         check();
         Work mine = work.get();
-        return mine.scope = new OnnxScope(mine, mine.scope);
+        if (mine.scope == null)
+            recordings.add(mine.recording);
+        return mine.scope = new OnnxScope(this, mine, mine.scope);
+    }
+
+    /** The calling thread's outermost scope is closed, and its graph has run. */
+    void leave(Recording recording) {
+        recordings.remove(recording);
+    }
+
+    int threadsAtWork() {
+        return recordings.size();
     }
 
     private OnnxScope openScope() {
@@ -288,6 +309,20 @@ final class OnnxBackend implements Backend {
 
     /** The handle to what {@code body} records in the calling thread's graph, in the innermost scope. */
     Tensor record(DType dtype, int[] shape, Function<Recording, Value> body, Tensor... operands) {
+        OnnxScope scope = check(operands);
+        Recording recording = recording();
+        if (HostTensor.size(shape) == 0)
+            return dtype == DType.I32 ? tensor(new int[0], shape) : tensor(new float[0], shape);
+        synchronized (recording) {
+            OnnxArray array = own(scope, recording.result(body.apply(recording), dtype, shape.clone()));
+            if (recording.size() > LONGEST)
+                recording.flush();
+            return array;
+        }
+    }
+
+    /** The innermost scope, once every operand is one that the calling thread's graph can read. */
+    private OnnxScope check(Tensor... operands) {
         OnnxScope scope = openScope();
         Recording recording = recording();
         for (Tensor operand : operands) {
@@ -300,14 +335,22 @@ final class OnnxBackend implements Backend {
             if (array.recording() != recording)
                 array.materialize();
         }
-        if (HostTensor.size(shape) == 0)
-            return dtype == DType.I32 ? tensor(new int[0], shape) : tensor(new float[0], shape);
-        synchronized (recording) {
-            OnnxArray array = own(scope, recording.result(body.apply(recording), dtype, shape.clone()));
-            if (recording.size() > LONGEST)
-                recording.flush();
-            return array;
+        return scope;
+    }
+
+    /** A tensor of the innermost scope that {@code body} computes now, of operands that have been computed. */
+    Tensor compute(int[] shape, Consumer<MemorySegment> body, Tensor... operands) {
+        OnnxScope scope = check(operands);
+        for (Tensor operand : operands)
+            ((OnnxArray) operand).materialize();
+        Storage result = Storage.allocate(memory, OnnxType.FLOAT, Recording.longs(shape));
+        try {
+            body.accept(result.memory);
+        } catch (RuntimeException e) {
+            result.release();
+            throw e;
         }
+        return own(scope, new OnnxArray(this, shape.clone(), DType.F32, result, List.of()));
     }
 
     Tensor record(int[] shape, Function<Recording, Value> body, Tensor... operands) {

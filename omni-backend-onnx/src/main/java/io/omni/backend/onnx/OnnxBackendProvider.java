@@ -12,7 +12,8 @@ import io.omni.api.BackendProvider;
  * {@code basic}, {@code extended} or {@code all}, the default), {@code profile} (a file name prefix that each session's
  * profile starts with), {@code weights} ({@code float32} widens
  * matrices once, when they are loaded, for twice the memory and faster decoding; {@code stored}, the default, in each run),
- * {@code fused} ({@code false} composes every operation of plain ones).
+ * {@code memory} (bytes that it holds outside the heap at most, the runtime's own aside; beyond, operations throw
+ * {@link io.omni.api.OutOfMemoryException}), {@code fused} ({@code false} composes every operation of plain ones).
  */
 public final class OnnxBackendProvider implements BackendProvider {
     @Override

@@ -109,23 +109,31 @@ final class OnnxKvCache implements KvCache {
         return layers[layer].start;
     }
 
-    /** Keys of positions {@code from} and on, [1, n, kvHeads · headDim], for {@code reader} to read when it runs. */
-    Storage keys(int layer, int from, Recording reader) {
-        return view(layers[layer], layers[layer].keys, from, reader);
+    /** {@code reader} reads the layer's memory when it runs. */
+    void readBy(int layer, Recording reader) {
+        layers[layer].reader = reader;
     }
 
-    /** Values of positions {@code from} and on. */
-    Storage values(int layer, int from, Recording reader) {
-        return view(layers[layer], layers[layer].values, from, reader);
+    /** Keys of positions {@code from} (inclusive) to {@code to} (exclusive), [1, n, kvHeads · headDim]. */
+    Storage keys(int layer, int from, int to) {
+        return view(layers[layer], layers[layer].keys, from, to);
     }
 
-    private Storage view(Layer layer, MemorySegment rows, int from, Recording reader) {
-        if (layer.reader != null && layer.reader != reader)
-            layer.reader.flush();
-        layer.reader = reader;
-        int n = layer.length - from;
+    /** Values of positions {@code from} (inclusive) to {@code to} (exclusive). */
+    Storage values(int layer, int from, int to) {
+        return view(layers[layer], layers[layer].values, from, to);
+    }
+
+    private Storage view(Layer layer, MemorySegment rows, int from, int to) {
+        int n = to - from;
         return Storage.borrow(rows.asSlice((from - layer.start) * rowBytes(), n * rowBytes()), OnnxType.FLOAT, 1, n,
                 (long) spec.kvHeads() * spec.headDim());
+    }
+
+    /** Runs what another thread has recorded on this layer; no recording's monitor may be held, or two could wait. */
+    void settle(int index, Recording reader) {
+        if (layers[index].reader != reader)
+            settle(layers[index]);
     }
 
     private static void settle(Layer layer) {

@@ -11,6 +11,7 @@ final class OnnxScope implements Scope {
     /** A graph smaller than this goes on after a scope closes: one more session costs more than it saves. */
     private static final int WORTH_RUNNING = 24;
 
+    private final OnnxBackend backend;
     private final OnnxBackend.Work work;
     private final Thread thread = Thread.currentThread();
     private final OnnxScope outer;
@@ -18,7 +19,8 @@ final class OnnxScope implements Scope {
     private boolean kept;
     private boolean closed;
 
-    OnnxScope(OnnxBackend.Work work, OnnxScope outer) {
+    OnnxScope(OnnxBackend backend, OnnxBackend.Work work, OnnxScope outer) {
+        this.backend = backend;
         this.work = work;
         this.outer = outer;
     }
@@ -76,9 +78,12 @@ final class OnnxScope implements Scope {
         owned.forEach(OnnxArray::close);
         owned.clear();
         // what one layer records has one structure: cutting here lets all layers share a session
-        if (kept && work.recording.size() >= WORTH_RUNNING)
-            work.recording.flush();
-        if (outer == null)
-            work.recording.flush();
+        try {
+            if (outer == null || kept && work.recording.size() >= WORTH_RUNNING)
+                work.recording.flush();
+        } finally {
+            if (outer == null)
+                backend.leave(work.recording);
+        }
     }
 }

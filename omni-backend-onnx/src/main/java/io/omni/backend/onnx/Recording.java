@@ -2,6 +2,7 @@ package io.omni.backend.onnx;
 
 import io.omni.api.Activation;
 import io.omni.api.DType;
+import io.omni.api.OutOfMemoryException;
 import io.omni.backend.onnx.Graph.Attribute;
 import io.omni.backend.onnx.Graph.Constant;
 import io.omni.backend.onnx.Graph.Input;
@@ -103,7 +104,8 @@ final class Recording {
         return transientInput(storage);
     }
 
-    private Value transientInput(Storage storage) {
+    /** What only this graph holds. */
+    Value transientInput(Storage storage) {
         Value value = input(storage);
         storage.release();
         return value;
@@ -258,13 +260,17 @@ final class Recording {
             for (OnnxArray array : live)
                 targets.add(Storage.allocate(backend.memory(), OnnxType.of(array.dtype()), longs(array.shape())));
             run(outputs, targets);
+        } catch (OutOfMemoryException e) {
+            // nothing has changed: it may run again once something was closed
+            targets.forEach(Storage::release);
+            throw e;
         } catch (RuntimeException e) {
             targets.forEach(Storage::release);
             live.forEach(array -> array.breakWith(e));
-            throw e;
-        } finally {
             clear();
+            throw e;
         }
+        clear();
         for (int i = 0; i < live.size(); i++)
             live.get(i).fill(targets.get(i));
     }

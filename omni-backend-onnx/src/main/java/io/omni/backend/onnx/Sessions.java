@@ -7,13 +7,20 @@ import ai.onnxruntime.OrtSession;
 import ai.onnxruntime.OrtSession.SessionOptions;
 import ai.onnxruntime.OrtSession.SessionOptions.OptLevel;
 import io.omni.api.BackendException;
+import java.util.Comparator;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.atomic.AtomicLong;
+import java.util.concurrent.locks.ReadWriteLock;
+import java.util.concurrent.locks.ReentrantReadWriteLock;
 
-/** One session for each structure of graph that has run. */
+/** One session for each structure of graph that has run lately. */
 final class Sessions implements AutoCloseable {
+    /** More structures than a process needs that does the same over and over; each holds a few hundred kilobytes. */
+    private static final int MOST = 512;
+
     private static Integer globalThreads;
 
     private final OrtEnvironment environment;
@@ -22,9 +29,30 @@ final class Sessions implements AutoCloseable {
     private final boolean cuda;
     private final OptLevel optimization;
     private final String profile;
-    private final Map<String, OrtSession> sessions = new ConcurrentHashMap<>();
+    private final Map<String, Held> sessions = new ConcurrentHashMap<>();
+    private final AtomicLong runs = new AtomicLong();
+    /** Runs read, closing writes: the runtime does not survive a session closed under a run. */
+    private final ReadWriteLock lock = new ReentrantReadWriteLock();
+    private final int most;
+    private boolean closed;
+
+    /** A session, and the number of the run that used it last. */
+    private static final class Held {
+        final OrtSession session;
+        volatile long last;
+
+        Held(OrtSession session) {
+            this.session = session;
+        }
+    }
 
     Sessions(int threads, boolean cuda, String optimization, String profile) {
+        this(threads, cuda, optimization, profile, MOST);
+    }
+
+    /** Keeps at most {@code most} sessions. */
+    Sessions(int threads, boolean cuda, String optimization, String profile, int most) {
+        this.most = most;
         this.threads = threads;
         this.cuda = cuda;
         this.profile = profile;
@@ -51,6 +79,8 @@ final class Sessions implements AutoCloseable {
             try (var options = new OrtEnvironment.ThreadingOptions()) {
                 options.setGlobalIntraOpNumThreads(threads);
                 options.setGlobalInterOpNumThreads(1);
+                // a thread that waits in a loop takes the processor from the stage or the request that has work for it
+                options.setGlobalSpinControl(false);
                 OrtEnvironment.getEnvironment(ai.onnxruntime.OrtLoggingLevel.ORT_LOGGING_LEVEL_ERROR, "omni", options);
                 globalThreads = threads;
             } catch (OrtException e) {
@@ -75,11 +105,40 @@ final class Sessions implements AutoCloseable {
         Map<String, OnnxTensor> fetches = HashMap.newHashMap(targets.size());
         for (int i = 0; i < targets.size(); i++)
             fetches.put("o" + i, targets.get(i).tensor);
-        OrtSession session = sessions.computeIfAbsent(graph.key, _ -> create(graph));
-        try (var _ = session.run(feeds, fetches)) {
-            // results went to the targets
+        if (sessions.size() >= most && !sessions.containsKey(graph.key))
+            drop();
+        lock.readLock().lock();
+        try {
+            if (closed)
+                throw new IllegalStateException("the backend is closed");
+            Held held = sessions.computeIfAbsent(graph.key, _ -> new Held(create(graph)));
+            held.last = runs.incrementAndGet();
+            try (var _ = held.session.run(feeds, fetches)) {
+                // results went to the targets
+            }
         } catch (OrtException e) {
             throw OnnxBackend.failure("ONNX Runtime failed", e);
+        } finally {
+            lock.readLock().unlock();
+        }
+    }
+
+    /** Closes the half that was used longest ago. */
+    private void drop() {
+        lock.writeLock().lock();
+        try {
+            if (sessions.size() < most)
+                return;
+            List<Map.Entry<String, Held>> oldest = sessions.entrySet().stream()
+                    .sorted(Comparator.comparingLong(entry -> entry.getValue().last)).limit((most + 1) / 2).toList();
+            for (Map.Entry<String, Held> entry : oldest) {
+                sessions.remove(entry.getKey());
+                entry.getValue().session.close();
+            }
+        } catch (OrtException e) {
+            throw OnnxBackend.failure("cannot close a session", e);
+        } finally {
+            lock.writeLock().unlock();
         }
     }
 
@@ -87,8 +146,10 @@ final class Sessions implements AutoCloseable {
         try (var options = new SessionOptions()) {
             if (shareThreads)
                 options.disablePerSessionThreads();
-            else
+            else {
                 options.setIntraOpNumThreads(threads);
+                options.addConfigEntry("session.intra_op.allow_spinning", "0");
+            }
             options.setOptimizationLevel(optimization);
             options.setSessionLogLevel(ai.onnxruntime.OrtLoggingLevel.ORT_LOGGING_LEVEL_ERROR);
             if (cuda)
@@ -103,12 +164,16 @@ final class Sessions implements AutoCloseable {
 
     @Override
     public void close() {
-        for (OrtSession session : sessions.values())
-            try {
-                session.close();
-            } catch (OrtException e) {
-                throw OnnxBackend.failure("cannot close a session", e);
-            }
-        sessions.clear();
+        lock.writeLock().lock();
+        try {
+            closed = true;
+            for (Held held : sessions.values())
+                held.session.close();
+            sessions.clear();
+        } catch (OrtException e) {
+            throw OnnxBackend.failure("cannot close a session", e);
+        } finally {
+            lock.writeLock().unlock();
+        }
     }
 }

@@ -19,6 +19,7 @@ import io.omni.api.HostTensor;
 import io.omni.api.KvCache;
 import io.omni.api.MoeOps;
 import io.omni.api.MoeWeights;
+import io.omni.api.OutOfMemoryException;
 import io.omni.api.Packed;
 import io.omni.api.Rope;
 import io.omni.api.Sampling;
@@ -31,6 +32,8 @@ import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.lang.reflect.InvocationHandler;
 import java.lang.reflect.Proxy;
+import java.nio.file.Files;
+import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
@@ -41,6 +44,7 @@ import java.util.concurrent.Executors;
 import java.util.stream.IntStream;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.EnumSource;
 import org.junit.jupiter.params.provider.ValueSource;
@@ -148,7 +152,7 @@ class OnnxBackendTest {
     void largeWeightsAreWidenedInBlocks() {
         try (Scope _ = backend.scope()) {
             Tensor w = weight(WeightRole.MATRIX, DType.BF16, 5000, 1001);
-            assertThat(((OnnxArray) w).blocks()).hasSize(3);
+            assertThat(((OnnxArray) w).blocks()).hasSize(5);
             Tensor b = weight(WeightRole.VECTOR, DType.BF16, 5000);
             Tensor x = random(3, 1001);
             agree(ops().linear(x, w, b, Activation.SILU), plain().linear(x, w, b, Activation.SILU));
@@ -491,6 +495,172 @@ class OnnxBackendTest {
             closed.close();
             assertThatThrownBy(() -> backend.attentionOps().append(List.of(closed), 0, k, k, new Packed(0, 1)))
                     .isInstanceOf(IllegalStateException.class);
+        }
+    }
+
+    @ParameterizedTest
+    @ValueSource(booleans = {true, false})
+    void attentionInPieces(boolean fused) {
+        fused(fused);
+        AttentionOps plain = () -> backend;
+        for (int scores : new int[]{1, 4 * 9 * 3}) {
+            AttentionOps ops = new OnnxAttentionOps(backend, scores);
+            for (boolean causal : new boolean[]{true, false})
+                for (int window : new int[]{0, 4}) {
+                    var attention = new Attention(4, 2, 16, causal, window);
+                    var spec = new CacheSpec(1, 2, 16, window);
+                    List<KvCache> mine = List.of(backend.cache(spec), backend.cache(spec));
+                    List<KvCache> theirs = List.of(plainCache(spec), plainCache(spec));
+                    for (int[] lengths : new int[][]{{9, 2}, {3, 0}, {1, 1}, {4, 80}, {1, 1}})
+                        try (Scope _ = backend.scope()) {
+                            var packed = Packed.ofLengths(lengths);
+                            Tensor q = ops().add(random(packed.tokens(), 64), random(64));
+                            Tensor k = random(packed.tokens(), 32);
+                            Tensor v = ops().add(random(packed.tokens(), 32), random(32));
+                            agree(ops.attend(q, k, v, packed, attention), plain.attend(q, k, v, packed, attention));
+                            ops.append(mine, 0, k, v, packed);
+                            plain.append(theirs, 0, k, v, packed);
+                            agree(ops.attend(q, mine, 0, packed, attention),
+                                    plain.attend(q, theirs, 0, packed, attention));
+                        }
+                    mine.forEach(KvCache::close);
+                }
+        }
+    }
+
+    @Test
+    void piecesOfAttentionShareSessions() {
+        AttentionOps ops = new OnnxAttentionOps(backend, 500);
+        int before = backend.sessions().size();
+        for (int n = 20; n < 40; n++)
+            try (Scope _ = backend.scope()) {
+                Tensor x = random(n, 32);
+                ops.attend(x, x, x, new Packed(0, n), new Attention(2, 2, 16, true, 0)).toFloats();
+            }
+        // one for several rows, which are masked, and one for a last row alone
+        assertThat(backend.sessions().size() - before).isLessThanOrEqualTo(2);
+    }
+
+    /** A decoder layer with experts, over prompts and steps of many lengths. */
+    @Test
+    void decodingMakesNoMoreSessionsAsItGoesOn() {
+        Tensor norm = weight(WeightRole.VECTOR, DType.BF16, 32);
+        Tensor square = weight(WeightRole.MATRIX, DType.BF16, 32, 32);
+        List<Tensor> experts = IntStream.range(0, 12).mapToObj(_ -> weight(WeightRole.MATRIX, DType.BF16, 32, 32))
+                .toList();
+        var moe = new MoeWeights(weight(WeightRole.MATRIX, DType.BF16, 12, 32), experts, experts, experts, null);
+        var attention = new Attention(2, 2, 16, true, 0);
+        int after = 0;
+        for (int prompt : new int[]{3, 40, 7, 19, 64, 33})
+            try (KvCache cache = backend.cache(new CacheSpec(3, 2, 16, 0))) {
+                for (int step = 0; step < 12; step++)
+                    try (Scope _ = backend.scope()) {
+                        var packed = new Packed(0, step == 0 ? prompt : 1);
+                        Tensor x = random(packed.tokens(), 32);
+                        for (int i = 0; i < 3; i++)
+                            try (Scope inner = backend.scope()) {
+                                Tensor h = ops().rmsNorm(x, norm, 1e-6f);
+                                backend.attentionOps().append(List.of(cache), i, ops().linear(h, square), h, packed);
+                                h = ops().add(x, backend.attentionOps().attend(ops().linear(h, square), List.of(cache),
+                                        i, packed, attention));
+                                x = inner.keep(ops().add(h, backend.moeOps().moe(ops().rmsNorm(h, norm, 1e-6f), moe, 3,
+                                        true)));
+                            }
+                        x.toFloats();
+                    }
+                if (prompt == 40)
+                    after = backend.sessions().size();
+            }
+        assertThat(backend.sessions().size()).isEqualTo(after);
+    }
+
+    @Test
+    void keepsOnlyTheSessionsUsedLately() {
+        try (var sessions = new Sessions(2, false, "all", null, 4); Scope _ = backend.scope()) {
+            var x = (OnnxArray) backend.tensor(new float[]{1, -2}, 2);
+            var target = (OnnxArray) backend.tensor(new float[2], 2);
+            for (int round = 0; round < 2; round++)
+                for (float i = 0; i < 9; i++) {
+                    var node = new Graph.Node("Add", "", List.of(), 1, new Graph.Input(x.storage()),
+                            Recording.constant(i));
+                    sessions.run(new Graph(List.of(node), List.of(new Graph.Output(node, 0, Storage.OnnxType.FLOAT))),
+                            List.of(target.storage()));
+                    assertThat(target.toFloats()).containsExactly(1 + i, -2 + i);
+                    assertThat(sessions.size()).isLessThanOrEqualTo(4);
+                }
+        }
+    }
+
+    @Test
+    void aThreadThatHasEndedLeavesNothing() throws Exception {
+        for (int i = 0; i < 20; i++)
+            Thread.ofPlatform().start(() -> {
+                try (Scope _ = backend.scope()) {
+                    ops().add(random(4), random(4)).toFloats();
+                    ops().add(random(4), random(4));
+                }
+            }).join();
+        assertThat(backend.threadsAtWork()).isZero();
+    }
+
+    @Test
+    void closingWaitsForWhatRuns() throws Exception {
+        Tensor router = weight(WeightRole.MATRIX, DType.F32, 9, 64);
+        List<Tensor> experts = IntStream.range(0, 9).mapToObj(_ -> weight(WeightRole.MATRIX, DType.BF16, 64, 64))
+                .toList();
+        var moe = new MoeWeights(router, experts, experts, experts, null);
+        try (var pool = Executors.newFixedThreadPool(2)) {
+            var started = new java.util.concurrent.CountDownLatch(2);
+            Callable<Throwable> work = () -> {
+                while (true)
+                    try (Scope _ = backend.scope()) {
+                        backend.moeOps().moe(random(50, 64), moe, 4, true).toFloats();
+                        started.countDown();
+                    } catch (IllegalStateException e) {
+                        return e;
+                    }
+            };
+            var first = pool.submit(work);
+            var second = pool.submit(work);
+            started.await();
+            backend.close();
+            assertThat(first.get()).hasMessageContaining("closed");
+            assertThat(second.get()).hasMessageContaining("closed");
+        }
+    }
+
+    @Test
+    void whatHadNoRoomRunsOnceThereIsSome() {
+        backend.close();
+        backend = new OnnxBackend(new BackendOptions(2, Map.of("memory", "10000000")));
+        try (Scope _ = backend.scope()) {
+            Tensor large = backend.tensor(new float[1 << 20], 1 << 20);
+            Tensor other = backend.tensor(new float[1 << 20], 1 << 20);
+            Tensor sum = ops().add(large, large);
+            assertThatThrownBy(sum::toFloats).isInstanceOf(OutOfMemoryException.class);
+            other.close();
+            assertThat(sum.toFloats()).hasSize(1 << 20);
+        }
+        assertThatThrownBy(() -> new OnnxBackend(new BackendOptions(1, Map.of("memory", "much"))))
+                .isInstanceOf(BackendException.class).hasMessageContaining("much");
+    }
+
+    @ParameterizedTest
+    @ValueSource(strings = {"none", "basic", "extended", "all"})
+    void everyLevelOfOptimizationAgreesAndIsProfiled(String level, @TempDir Path folder) throws Exception {
+        backend.close();
+        backend = new OnnxBackend(
+                new BackendOptions(2, Map.of("optimization", level, "profile", folder.resolve("run").toString())));
+        try (Scope _ = backend.scope()) {
+            Tensor w = weight(WeightRole.MATRIX, DType.BF16, 24, 24);
+            Tensor v = weight(WeightRole.VECTOR, DType.BF16, 24);
+            Tensor x = random(5, 24);
+            agree(ops().rmsNorm(ops().gatedMlp(x, w, w, w), v, 1e-6f),
+                    plain().rmsNorm(plain().gatedMlp(x, w, w, w), v, 1e-6f));
+        }
+        backend.close();
+        try (var files = Files.list(folder)) {
+            assertThat(files.filter(file -> file.getFileName().toString().startsWith("run-"))).isNotEmpty();
         }
     }
 }
