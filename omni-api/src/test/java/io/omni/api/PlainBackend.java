@@ -31,7 +31,7 @@ public class PlainBackend implements Backend {
 
     @Override
     public Set<DType> weightTypes() {
-        return EnumSet.of(DType.F32, DType.F16, DType.BF16);
+        return EnumSet.of(DType.F32, DType.F16, DType.BF16, DType.Q8, DType.Q4);
     }
 
     @Override

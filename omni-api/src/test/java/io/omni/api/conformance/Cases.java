@@ -6,12 +6,14 @@ import io.omni.api.Backend;
 import io.omni.api.DType;
 import io.omni.api.Definitions;
 import io.omni.api.HostTensor;
+import io.omni.api.Quantization;
 import io.omni.api.Tensor;
 import io.omni.api.WeightRole;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.nio.ByteOrder;
+import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
 import java.util.Random;
@@ -68,15 +70,24 @@ public final class Cases implements AutoCloseable {
 
     Argument weight(WeightRole role, DType type, float[] values, int... shape) {
         MemorySegment data = weights.allocate(Math.max(1, type.bytes(values.length)), 64);
-        for (int i = 0; i < values.length; i++)
-            switch (type) {
-            case F32 -> data.set(FLOAT, 4L * i, values[i]);
-            case F16 -> data.set(SHORT, 2L * i, Float.floatToFloat16(values[i]));
-            case BF16 -> data.set(SHORT, 2L * i, (short) (Float.floatToIntBits(values[i]) >>> 16));
-            default -> throw new IllegalArgumentException("no cases for weights of type " + type);
-            }
+        encode(values, shape[shape.length - 1], type, data);
         HostTensor host = new HostTensor("case", type, shape, data.asSlice(0, type.bytes(values.length)));
         return new Argument(backend.weight(host, role), Definitions.doubles(host.toFloats()));
+    }
+
+    /** Writes numbers in a type, each row of {@code width} in blocks of its own if the type has blocks. */
+    static void encode(float[] values, int width, DType type, MemorySegment to) {
+        for (int i = 0; i < values.length; i++)
+            switch (type) {
+            case F32 -> to.set(FLOAT, 4L * i, values[i]);
+            case F16 -> to.set(SHORT, 2L * i, Float.floatToFloat16(values[i]));
+            case BF16 -> to.set(SHORT, 2L * i, (short) (Float.floatToIntBits(values[i]) >>> 16));
+            case Q8, Q4 -> {
+                if (i % width == 0)
+                    Quantization.quantize(Arrays.copyOfRange(values, i, i + width), type, to, type.bytes(i));
+            }
+            default -> throw new IllegalArgumentException("no cases for weights of type " + type);
+            }
     }
 
     Argument matrix(DType type, int out, int in) {

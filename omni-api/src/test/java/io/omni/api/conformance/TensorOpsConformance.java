@@ -24,7 +24,7 @@ public interface TensorOpsConformance extends Subject {
     default void linear() {
         TensorOps ops = backend().tensorOps();
         int[][] sizes = {{0, 4, 3}, {1, 1, 1}, {1, 33, 5}, {1, 256, 70}, {2, 64, 9}, {5, 17, 31}, {4, 44, 20},
-                {3, 48, 24}, {33, 130, 65}};
+                {3, 48, 24}, {5, 96, 31}, {33, 130, 65}, {17, 160, 33}};
         for (DType type : backend().weightTypes())
             for (int[] size : sizes)
                 for (boolean biased : new boolean[]{false, true}) {
@@ -175,6 +175,13 @@ public interface TensorOpsConformance extends Subject {
             cases().check("embedding", backend().tensorOps().embedding(table.tensor(), cases().ids()), new double[0], 0,
                     13);
         }
+        for (DType type : backend().weightTypes())
+            if (type.isQuantized()) {
+                Argument table = cases().weight(WeightRole.EMBEDDING, type, 9, 96);
+                int[] ids = cases().randomIds(20, 9);
+                cases().check("embedding", backend().tensorOps().embedding(table.tensor(), cases().ids(ids)),
+                        Definitions.embedding(table.values(), 96, ids), 20, 96);
+            }
     }
 
     @Test

@@ -19,7 +19,7 @@ import org.junit.jupiter.api.Test;
 
 /** Weights come from memory of every kind, at any address, and need it no longer than they are open. */
 public interface WeightMemoryConformance extends Subject {
-    int IN = 40;
+    int IN = 64;
     int OUT = 12;
 
     @Test
@@ -108,15 +108,9 @@ public interface WeightMemoryConformance extends Subject {
         return backend().weightTypes().stream().filter(DType::isFloating).toArray(DType[]::new);
     }
 
-    /** Numbers near one: of each element the upper byte is that of 1, in the element's own type. */
     private byte[] bytes(DType type) {
-        int[] random = cases().randomIds(IN * OUT, 256);
-        byte[] bytes = new byte[Math.toIntExact(type.bytes(random.length))];
-        int width = type.blockBytes();
-        for (int i = 0; i < random.length; i++) {
-            bytes[i * width + width - 1] = type == DType.F16 ? (byte) 0x3c : (byte) 0x3f;
-            bytes[i * width + width - 2] = (byte) (type == DType.F16 ? random[i] : random[i] | 0x80);
-        }
+        byte[] bytes = new byte[Math.toIntExact(type.bytes((long) OUT * IN))];
+        Cases.encode(cases().normal(OUT, IN), IN, type, MemorySegment.ofArray(bytes));
         return bytes;
     }
 }

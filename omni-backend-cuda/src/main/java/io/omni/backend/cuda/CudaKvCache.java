@@ -152,7 +152,8 @@ final class CudaKvCache implements KvCache {
         for (Layer layer : state) {
             if (length < 0 || length > layer.length)
                 throw new IllegalArgumentException("length " + length + " of a cache of " + layer.length);
-            if (layer.dropped * TOKENS > Math.max(0, length - spec.window() + 1))
+            // an empty prefix needs no keys
+            if (length > 0 && layer.dropped * TOKENS > Math.max(0, length - spec.window() + 1))
                 throw new IllegalArgumentException(
                         "length " + length + " needs keys that the window of " + spec.window() + " has dropped");
         }
@@ -161,8 +162,14 @@ final class CudaKvCache implements KvCache {
             changed(stream);
             return null;
         });
-        for (Layer layer : state)
+        for (Layer layer : state) {
             layer.length = length;
+            if (layer.dropped == 0 || length > 0)
+                continue;
+            layer.blocks.stream().filter(block -> block != null).forEach(this::free);
+            layer.blocks.clear();
+            layer.dropped = 0;
+        }
     }
 
     @Override

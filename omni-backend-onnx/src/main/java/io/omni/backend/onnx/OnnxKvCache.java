@@ -147,7 +147,8 @@ final class OnnxKvCache implements KvCache {
         for (Layer layer : layers) {
             if (length < 0 || length > layer.length)
                 throw new IllegalArgumentException("length " + length + " of a cache of " + layer.length);
-            if (length < layer.length && layer.start > 0 && layer.start > Math.max(0, length - spec.window() + 1))
+            if (length > 0 && length < layer.length && layer.start > 0
+                    && layer.start > Math.max(0, length - spec.window() + 1))
                 throw new IllegalArgumentException(
                         "length " + length + ": the window has dropped keys before " + layer.start);
         }

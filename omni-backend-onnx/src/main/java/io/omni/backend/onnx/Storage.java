@@ -97,6 +97,7 @@ final class Storage {
                 case I64 -> INT64;
                 case I8 -> INT8;
                 case BOOL -> BOOL;
+                case Q8, Q4 -> throw new IllegalArgumentException("blocks of " + dtype + " are no element type");
             };
         }
     }
