@@ -243,7 +243,8 @@ class LifetimeTest extends CpuTest {
             if (i == 100)
                 after = backend.allocatedBytes();
         }
-        assertThat(backend.allocatedBytes()).isEqualTo(after);
+        // 2899 leaks of the smallest block would be ten times as much; how many workers hold scratch memory at once varies
+        assertThat(backend.allocatedBytes()).isLessThan(after + (16 << 10));
     }
 
     @Test
