@@ -80,23 +80,30 @@ final class CpuAttentionOps implements AttentionOps {
         long keys = CpuTensorOps.floats(backend, k);
         long values = CpuTensorOps.floats(backend, v);
         CpuTensor y = backend.make(shape);
-        long head = 4L * attention.headDim();
-        long row = head * attention.kvHeads();
+        int dim = attention.headDim();
+        int wide = Flash.padded(dim);
+        long row = 4L * dim * attention.kvHeads();
+        long valueRow = 4L * wide * attention.kvHeads();
         int sequences = packed.sequences();
         int[] first = new int[sequences + 1];
         for (int i = 0; i < sequences; i++)
             first[i + 1] = first[i] + CpuTensorOps.parts(packed.length(i), Flash.BLOCK);
-        long bytes = row * Flash.BLOCK * first[sequences];
+        long keyBytes = row * Flash.BLOCK * first[sequences];
+        long bytes = keyBytes + (wide == dim ? 0 : valueRow * Flash.BLOCK * first[sequences]);
         long transposed = backend.memory.take(bytes);
+        long padded = transposed + keyBytes;
         try {
             Flash flash = new Flash(backend, attention, queries, y.address());
             for (int i = 0; i < sequences; i++) {
                 int blocks = first[i + 1] - first[i];
+                long at = wide == dim
+                        ? values + row * packed.offsets()[i]
+                        : padded + valueRow * Flash.BLOCK * first[i];
                 flash.sequence(packed.offsets()[i], packed.length(i),
                         new Flash.Keys(
                                 Product.addresses(transposed + row * Flash.BLOCK * first[i], row * Flash.BLOCK, blocks),
-                                Product.addresses(values + row * packed.offsets()[i], row * Flash.BLOCK, blocks), head,
-                                row, packed.length(i), 0));
+                                Product.addresses(at, valueRow * Flash.BLOCK, blocks), 4L * wide, valueRow,
+                                packed.length(i), 0));
             }
             backend.workers.run(first[sequences], block -> {
                 int i = Arrays.binarySearch(first, block);
@@ -105,9 +112,13 @@ final class CpuAttentionOps implements AttentionOps {
                 while (first[i + 1] == block)
                     i++;
                 int from = (block - first[i]) * Flash.BLOCK;
-                Flash.transpose(keys + row * (packed.offsets()[i] + from),
-                        Math.min(Flash.BLOCK, packed.length(i) - from), attention.kvHeads(), attention.headDim(),
-                        transposed + row * Flash.BLOCK * block, 0);
+                int n = Math.min(Flash.BLOCK, packed.length(i) - from);
+                long skip = row * (packed.offsets()[i] + from);
+                Flash.transpose(keys + skip, n, attention.kvHeads(), dim, transposed + row * Flash.BLOCK * block, 0);
+                if (wide != dim)
+                    for (int h = 0; h < n * attention.kvHeads(); h++)
+                        Lanes.copy(values + skip + 4L * dim * h,
+                                padded + valueRow * Flash.BLOCK * block + 4L * wide * h, 4L * dim);
             });
             flash.run();
         } finally {

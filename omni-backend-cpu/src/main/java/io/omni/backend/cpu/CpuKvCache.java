@@ -5,12 +5,13 @@ import io.omni.api.KvCache;
 import java.util.Arrays;
 
 /**
- * Keys and values in blocks of {@link Flash#BLOCK} tokens: [kvHeads, headDim, BLOCK] keys, then [kvHeads, BLOCK,
- * headDim] values, so that products with both read whole vectors. Blocks that the window has passed are given back.
+ * Keys and values in blocks of {@link Flash#BLOCK} tokens: [kvHeads, headDim, BLOCK] keys, then [kvHeads, BLOCK, headDim]
+ * values with each row padded, so that products with both read whole vectors. Blocks that the window has passed are given back.
  */
 final class CpuKvCache implements KvCache {
     private final CpuBackend backend;
     private final CacheSpec spec;
+    private final long keyBytes;
     private final long blockBytes;
     // the address of each layer's blocks, 0 for those dropped
     private final long[][] blocks;
@@ -24,7 +25,8 @@ final class CpuKvCache implements KvCache {
             throw new IllegalArgumentException("a cache of " + spec);
         this.backend = backend;
         this.spec = spec;
-        blockBytes = 2 * 4L * Flash.BLOCK * spec.kvHeads() * spec.headDim();
+        keyBytes = 4L * Flash.BLOCK * spec.kvHeads() * spec.headDim();
+        blockBytes = keyBytes + 4L * Flash.BLOCK * spec.kvHeads() * Flash.padded(spec.headDim());
         blocks = new long[spec.layers()][0];
         lengths = new int[spec.layers()];
         dropped = new int[spec.layers()];
@@ -69,6 +71,7 @@ final class CpuKvCache implements KvCache {
         int heads = spec.kvHeads();
         int dim = spec.headDim();
         long head = 4L * dim;
+        long row = 4L * Flash.padded(dim);
         for (int done = 0; done < n;) {
             int position = lengths[layer] + done;
             int first = position % Flash.BLOCK;
@@ -78,7 +81,7 @@ final class CpuKvCache implements KvCache {
             for (int h = 0; h < heads; h++)
                 for (int i = 0; i < count; i++)
                     Lanes.copy(v + head * ((long) (done + i) * heads + h),
-                            block + blockBytes / 2 + head * ((long) h * Flash.BLOCK + first + i), head);
+                            block + keyBytes + row * ((long) h * Flash.BLOCK + first + i), head);
             done += count;
         }
         lengths[layer] += n;
@@ -95,13 +98,12 @@ final class CpuKvCache implements KvCache {
 
     Flash.Keys keys(int layer) {
         checkOpen();
-        long values = blockBytes / 2;
         int count = blockCount(lengths[layer]);
         long[] k = Arrays.copyOf(blocks[layer], count);
         long[] v = new long[count];
         for (int i = 0; i < count; i++)
-            v[i] = k[i] + values;
-        long row = 4L * spec.headDim();
+            v[i] = k[i] + keyBytes;
+        long row = 4L * Flash.padded(spec.headDim());
         return new Flash.Keys(k, v, row * Flash.BLOCK, row, lengths[layer], dropped[layer] * Flash.BLOCK);
     }
 

@@ -6,7 +6,6 @@ import java.nio.ByteOrder;
 import java.util.ArrayList;
 import java.util.List;
 import jdk.incubator.vector.FloatVector;
-import jdk.incubator.vector.VectorMask;
 import jdk.incubator.vector.VectorSpecies;
 
 /**
@@ -34,7 +33,7 @@ final class Flash {
      * @param k
      *            the address of each block's keys, transposed: [kvHeads, headDim, BLOCK]
      * @param v
-     *            the address of each block's values
+     *            the address of each block's values, of which rows of {@link #padded} numbers are read
      * @param headStride
      *            bytes from one head's values to the next
      * @param stride
@@ -55,6 +54,8 @@ final class Flash {
     private long y;
     private final int group;
     private final int dim;
+    // of a row of weighted values: whole vectors, as a mask costs more than what it saves
+    private final int wide;
     private final List<Tile> tiles = new ArrayList<>();
 
     Flash(CpuBackend backend, Attention attention, long q, long y) {
@@ -64,6 +65,12 @@ final class Flash {
         this.y = y;
         group = attention.heads() / attention.kvHeads();
         dim = attention.headDim();
+        wide = padded(dim);
+    }
+
+    /** The numbers that whole vectors take for a row of {@code dim}; those after {@code dim} are read, and count for nothing. */
+    static int padded(int dim) {
+        return (dim + Lanes.LANES - 1) / Lanes.LANES * Lanes.LANES;
     }
 
     Flash to(long result) {
@@ -176,15 +183,15 @@ final class Flash {
         return CpuTensorOps.parts(Math.max(0, end(tile, rows(tile) - 1)), CHUNK);
     }
 
-    // a state is [rows] maxima, [rows] sums, [rows, dim] weighted values
+    // a state is [rows] maxima, [rows] sums, [rows, wide] weighted values
     private long stateBytes(int rows) {
-        return 4L * rows * (dim + 2);
+        return 4L * rows * (wide + 2);
     }
 
     private void clear(long state, int rows) {
         // the least number rather than −∞, so that scores of −∞ do not give NaN
         Rows.fill(-Float.MAX_VALUE, state, rows);
-        Rows.fill(0, state + 4L * rows, rows * (dim + 1));
+        Rows.fill(0, state + 4L * rows, rows * (wide + 1));
     }
 
     /** The state after the keys of one chunk alone. */
@@ -241,7 +248,7 @@ final class Flash {
             Lanes.put(total + 4L * r, max);
             long sum = total + 4L * (rows + r);
             Lanes.put(sum, Math.fma(Lanes.get(sum), fade, Lanes.get(part + 4L * (rows + r)) * share));
-            long weighted = 4L * (2 * rows + (long) dim * r);
+            long weighted = 4L * (2 * rows + (long) wide * r);
             Rows.scale(fade, total + weighted, total + weighted, dim);
             Rows.addScaled(share, part + weighted, total + weighted, dim);
         }
@@ -254,7 +261,7 @@ final class Flash {
             if (start(tile, r) >= end(tile, r))
                 Rows.fill(0, to, dim);
             else
-                Rows.divide(state + 4L * (2 * rows + (long) dim * r), Lanes.get(state + 4L * (rows + r)), to, dim);
+                Rows.divide(state + 4L * (2 * rows + (long) wide * r), Lanes.get(state + 4L * (rows + r)), to, dim);
         }
     }
 
@@ -280,7 +287,7 @@ final class Flash {
 
     /** weighted[r] = weighted[r] · fade[r] + Σ p[r, j] · v[j], over the keys that row r sees, in their order. */
     private void weigh(int rows, int[] from, int[] to, float[] fade, long p, long v, long stride, long weighted) {
-        long row = 4L * dim;
+        long row = 4L * wide;
         for (int r = 0; r < rows;) {
             if (from[r] >= to[r]) {
                 r++;
@@ -292,23 +299,23 @@ final class Flash {
             long at = weighted + row * r;
             long weights = p + 4L * BLOCK * r;
             int d = 0;
-            for (; d + 4 * Lanes.LANES <= dim; d += 4 * Lanes.LANES)
+            for (; d + 4 * Lanes.LANES <= wide; d += 4 * Lanes.LANES)
                 if (four)
                 combine4(weights, 4L * BLOCK, from[r], to[r], fade[r], fade[r + 1], fade[r + 2], fade[r + 3],
                         v + 4L * d, stride, at + 4L * d, row);
                 else
                 combine1(weights, from[r], to[r], fade[r], v + 4L * d, stride, at + 4L * d);
-            for (; d < dim; d += Lanes.LANES)
+            for (; d < wide; d += Lanes.LANES)
                 if (four)
-                combine4Rest(weights, 4L * BLOCK, from[r], to[r], fade[r], fade[r + 1], fade[r + 2], fade[r + 3],
-                        v + 4L * d, stride, at + 4L * d, row, dim - d);
+                combine4Narrow(weights, 4L * BLOCK, from[r], to[r], fade[r], fade[r + 1], fade[r + 2], fade[r + 3],
+                        v + 4L * d, stride, at + 4L * d, row);
                 else
-                combine1Rest(weights, from[r], to[r], fade[r], v + 4L * d, stride, at + 4L * d, dim - d);
+                combine1Narrow(weights, from[r], to[r], fade[r], v + 4L * d, stride, at + 4L * d);
             r += four ? 4 : 1;
         }
     }
 
-    // y = y · fade + Σ p[j] · v[j], for one or four rows, four vectors or the lanes left
+    // y = y · fade + Σ p[j] · v[j], for one or four rows, four vectors or one
 
     private static void combine4(long p, long pRow, int from, int to, float f0, float f1, float f2, float f3, long v,
             long stride, long y, long row) {
@@ -398,36 +405,34 @@ final class Flash {
         a3.intoMemorySegment(ALL, y + 3 * VECTOR, ORDER);
     }
 
-    private static void combine4Rest(long p, long pRow, int from, int to, float f0, float f1, float f2, float f3,
+    private static void combine4Narrow(long p, long pRow, int from, int to, float f0, float f1, float f2, float f3,
             long v,
-            long stride, long y, long row, int n) {
-        VectorMask<Float> mask = Lanes.first(n);
+            long stride, long y, long row) {
         long p1 = p + pRow;
         long p2 = p1 + pRow;
         long p3 = p2 + pRow;
-        FloatVector a0 = FloatVector.fromMemorySegment(F, ALL, y, ORDER, mask).mul(f0);
-        FloatVector a1 = FloatVector.fromMemorySegment(F, ALL, y + row, ORDER, mask).mul(f1);
-        FloatVector a2 = FloatVector.fromMemorySegment(F, ALL, y + 2 * row, ORDER, mask).mul(f2);
-        FloatVector a3 = FloatVector.fromMemorySegment(F, ALL, y + 3 * row, ORDER, mask).mul(f3);
+        FloatVector a0 = FloatVector.fromMemorySegment(F, ALL, y, ORDER).mul(f0);
+        FloatVector a1 = FloatVector.fromMemorySegment(F, ALL, y + row, ORDER).mul(f1);
+        FloatVector a2 = FloatVector.fromMemorySegment(F, ALL, y + 2 * row, ORDER).mul(f2);
+        FloatVector a3 = FloatVector.fromMemorySegment(F, ALL, y + 3 * row, ORDER).mul(f3);
         for (int j = from; j < to; j++) {
-            FloatVector u = FloatVector.fromMemorySegment(F, ALL, v + j * stride, ORDER, mask);
+            FloatVector u = FloatVector.fromMemorySegment(F, ALL, v + j * stride, ORDER);
             a0 = u.fma(FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, p + 4L * j)), a0);
             a1 = u.fma(FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, p1 + 4L * j)), a1);
             a2 = u.fma(FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, p2 + 4L * j)), a2);
             a3 = u.fma(FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, p3 + 4L * j)), a3);
         }
-        a0.intoMemorySegment(ALL, y, ORDER, mask);
-        a1.intoMemorySegment(ALL, y + row, ORDER, mask);
-        a2.intoMemorySegment(ALL, y + 2 * row, ORDER, mask);
-        a3.intoMemorySegment(ALL, y + 3 * row, ORDER, mask);
+        a0.intoMemorySegment(ALL, y, ORDER);
+        a1.intoMemorySegment(ALL, y + row, ORDER);
+        a2.intoMemorySegment(ALL, y + 2 * row, ORDER);
+        a3.intoMemorySegment(ALL, y + 3 * row, ORDER);
     }
 
-    private static void combine1Rest(long p, int from, int to, float fade, long v, long stride, long y, int n) {
-        VectorMask<Float> mask = Lanes.first(n);
-        FloatVector a = FloatVector.fromMemorySegment(F, ALL, y, ORDER, mask).mul(fade);
+    private static void combine1Narrow(long p, int from, int to, float fade, long v, long stride, long y) {
+        FloatVector a = FloatVector.fromMemorySegment(F, ALL, y, ORDER).mul(fade);
         for (int j = from; j < to; j++)
-            a = FloatVector.fromMemorySegment(F, ALL, v + j * stride, ORDER, mask)
+            a = FloatVector.fromMemorySegment(F, ALL, v + j * stride, ORDER)
                     .fma(FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, p + 4L * j)), a);
-        a.intoMemorySegment(ALL, y, ORDER, mask);
+        a.intoMemorySegment(ALL, y, ORDER);
     }
 }
