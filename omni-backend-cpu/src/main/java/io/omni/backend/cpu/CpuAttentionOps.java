@@ -80,30 +80,21 @@ final class CpuAttentionOps implements AttentionOps {
         long keys = CpuTensorOps.floats(backend, k);
         long values = CpuTensorOps.floats(backend, v);
         CpuTensor y = backend.make(shape);
+        int heads = attention.kvHeads();
         int dim = attention.headDim();
-        int wide = Flash.padded(dim);
-        long row = 4L * dim * attention.kvHeads();
-        long valueRow = 4L * wide * attention.kvHeads();
+        long token = 4L * heads * dim;
         int sequences = packed.sequences();
         int[] first = new int[sequences + 1];
         for (int i = 0; i < sequences; i++)
             first[i + 1] = first[i] + CpuTensorOps.parts(packed.length(i), Flash.BLOCK);
-        long keyBytes = row * Flash.BLOCK * first[sequences];
-        long bytes = keyBytes + (wide == dim ? 0 : valueRow * Flash.BLOCK * first[sequences]);
-        long transposed = backend.memory.take(bytes);
-        long padded = transposed + keyBytes;
+        long blockBytes = Flash.blockBytes(heads, dim);
+        long bytes = blockBytes * first[sequences];
+        long stored = backend.memory.take(bytes);
         try {
             Flash flash = new Flash(backend, attention, queries, y.address());
             for (int i = 0; i < sequences; i++) {
-                int blocks = first[i + 1] - first[i];
-                long at = wide == dim
-                        ? values + row * packed.offsets()[i]
-                        : padded + valueRow * Flash.BLOCK * first[i];
-                flash.sequence(packed.offsets()[i], packed.length(i),
-                        new Flash.Keys(
-                                Product.addresses(transposed + row * Flash.BLOCK * first[i], row * Flash.BLOCK, blocks),
-                                Product.addresses(at, valueRow * Flash.BLOCK, blocks), 4L * wide, valueRow,
-                                packed.length(i), 0));
+                long[] blocks = Product.addresses(stored + blockBytes * first[i], blockBytes, first[i + 1] - first[i]);
+                flash.sequence(packed.offsets()[i], packed.length(i), new Flash.Keys(blocks, packed.length(i), 0));
             }
             backend.workers.run(first[sequences], block -> {
                 int i = Arrays.binarySearch(first, block);
@@ -112,17 +103,13 @@ final class CpuAttentionOps implements AttentionOps {
                 while (first[i + 1] == block)
                     i++;
                 int from = (block - first[i]) * Flash.BLOCK;
-                int n = Math.min(Flash.BLOCK, packed.length(i) - from);
-                long skip = row * (packed.offsets()[i] + from);
-                Flash.transpose(keys + skip, n, attention.kvHeads(), dim, transposed + row * Flash.BLOCK * block, 0);
-                if (wide != dim)
-                    for (int h = 0; h < n * attention.kvHeads(); h++)
-                        Lanes.copy(values + skip + 4L * dim * h,
-                                padded + valueRow * Flash.BLOCK * block + 4L * wide * h, 4L * dim);
+                long skip = token * (packed.offsets()[i] + from);
+                Flash.store(keys + skip, values + skip, Math.min(Flash.BLOCK, packed.length(i) - from), heads, dim,
+                        stored + blockBytes * block, 0);
             });
             flash.run();
         } finally {
-            backend.memory.give(transposed, bytes);
+            backend.memory.give(stored, bytes);
         }
         return y;
     }

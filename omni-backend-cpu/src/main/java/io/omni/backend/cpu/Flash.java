@@ -30,20 +30,14 @@ final class Flash {
     /**
      * One sequence's keys and values.
      *
-     * @param k
-     *            the address of each block's keys, transposed: [kvHeads, headDim, BLOCK]
-     * @param v
-     *            the address of each block's values, of which rows of {@link #padded} numbers are read
-     * @param headStride
-     *            bytes from one head's values to the next
-     * @param stride
-     *            bytes from one token's values to the next
+     * @param blocks
+     *            the address of each block, as {@link #store} writes it
      * @param length
      *            number of tokens
      * @param dropped
      *            how many of them are gone
      */
-    record Keys(long[] k, long[] v, long headStride, long stride, int length, int dropped) {}
+    record Keys(long[] blocks, int length, int dropped) {}
 
     /** Queries {@code from} to {@code to} of a sequence whose first is row {@code row}, with the heads of one key head. */
     private record Tile(int row, int from, int to, int position, int kvHead, Keys keys) {}
@@ -69,8 +63,17 @@ final class Flash {
     }
 
     /** The numbers that whole vectors take for a row of {@code dim}; those after {@code dim} are read, and count for nothing. */
-    static int padded(int dim) {
+    private static int padded(int dim) {
         return (dim + Lanes.LANES - 1) / Lanes.LANES * Lanes.LANES;
+    }
+
+    private static long keyBytes(int heads, int dim) {
+        return 4L * BLOCK * heads * dim;
+    }
+
+    /** Bytes of a block: [heads, dim, BLOCK] keys, then [heads, BLOCK, dim] values with each row padded to whole vectors. */
+    static long blockBytes(int heads, int dim) {
+        return keyBytes(heads, dim) + 4L * BLOCK * heads * padded(dim);
     }
 
     Flash to(long result) {
@@ -78,15 +81,29 @@ final class Flash {
         return this;
     }
 
-    /** Writes {@code n} tokens' keys of all heads into a block, from its token {@code first} on. */
-    static void transpose(long k, int n, int heads, int dim, long block, int first) {
+    /**
+     * Writes {@code n} tokens into a block, from its token {@code first} on. A head's values lie together, as they would
+     * share a few sets of the first-level cache if they lay a token's heads apart.
+     *
+     * @param k
+     *            [n, heads, dim]
+     * @param v
+     *            [n, heads, dim]
+     */
+    static void store(long k, long v, int n, int heads, int dim, long block, int first) {
+        long head = 4L * dim;
         for (int h = 0; h < heads; h++)
             for (int d = 0; d < dim; d++) {
-                long from = k + 4L * ((long) h * dim + d);
+                long from = k + head * h + 4L * d;
                 long to = block + 4L * (BLOCK * ((long) h * dim + d) + first);
                 for (int i = 0; i < n; i++)
-                    Lanes.putInt(to + 4L * i, Lanes.getInt(from + 4L * heads * dim * i));
+                    Lanes.putInt(to + 4L * i, Lanes.getInt(from + head * heads * i));
             }
+        long values = block + keyBytes(heads, dim);
+        long row = 4L * padded(dim);
+        for (int h = 0; h < heads; h++)
+            for (int i = 0; i < n; i++)
+                Lanes.copy(v + head * ((long) heads * i + h), values + row * ((long) h * BLOCK + first + i), head);
     }
 
     /** Adds the {@code n} last queries of a sequence, from row {@code row} of q on. */
@@ -214,8 +231,8 @@ final class Flash {
             Keys keys = tile.keys;
             for (int block = lo / BLOCK; block * BLOCK < hi; block++) {
                 int base = block * BLOCK;
-                long k = keys.k[block] + 4L * BLOCK * dim * tile.kvHead;
-                long v = keys.v[block] + keys.headStride * tile.kvHead;
+                long k = keys.blocks[block] + 4L * BLOCK * dim * tile.kvHead;
+                long v = keys.blocks[block] + keyBytes(attention.kvHeads(), dim) + 4L * BLOCK * wide * tile.kvHead;
                 score(rows, scaled, k, scores);
                 for (int r = 0; r < rows; r++) {
                     from[r] = Math.max(start(tile, r) - base, 0);
@@ -231,7 +248,7 @@ final class Flash {
                     Lanes.put(state + 4L * r, max);
                     Lanes.put(sums + 4L * r, Math.fma(Lanes.get(sums + 4L * r), fade[r], sum));
                 }
-                weigh(rows, from, to, fade, scores, v, keys.stride, weighted);
+                weigh(rows, from, to, fade, scores, v, weighted);
             }
         } finally {
             backend.memory.give(scaled, bytes);
@@ -286,7 +303,7 @@ final class Flash {
     }
 
     /** weighted[r] = weighted[r] · fade[r] + Σ p[r, j] · v[j], over the keys that row r sees, in their order. */
-    private void weigh(int rows, int[] from, int[] to, float[] fade, long p, long v, long stride, long weighted) {
+    private void weigh(int rows, int[] from, int[] to, float[] fade, long p, long v, long weighted) {
         long row = 4L * wide;
         for (int r = 0; r < rows;) {
             if (from[r] >= to[r]) {
@@ -302,15 +319,15 @@ final class Flash {
             for (; d + 4 * Lanes.LANES <= wide; d += 4 * Lanes.LANES)
                 if (four)
                 combine4(weights, 4L * BLOCK, from[r], to[r], fade[r], fade[r + 1], fade[r + 2], fade[r + 3],
-                        v + 4L * d, stride, at + 4L * d, row);
+                        v + 4L * d, row, at + 4L * d, row);
                 else
-                combine1(weights, from[r], to[r], fade[r], v + 4L * d, stride, at + 4L * d);
+                combine1(weights, from[r], to[r], fade[r], v + 4L * d, row, at + 4L * d);
             for (; d < wide; d += Lanes.LANES)
                 if (four)
                 combine4Narrow(weights, 4L * BLOCK, from[r], to[r], fade[r], fade[r + 1], fade[r + 2], fade[r + 3],
-                        v + 4L * d, stride, at + 4L * d, row);
+                        v + 4L * d, row, at + 4L * d, row);
                 else
-                combine1Narrow(weights, from[r], to[r], fade[r], v + 4L * d, stride, at + 4L * d);
+                combine1Narrow(weights, from[r], to[r], fade[r], v + 4L * d, row, at + 4L * d);
             r += four ? 4 : 1;
         }
     }
