@@ -8,7 +8,7 @@ import java.util.Map;
  * The properties of {@link CudaBackendProvider}.
  *
  * @param compute
- *            type of activations, BF16 or F32
+ *            type of activations, BF16, F16 or F32
  * @param memory
  *            bytes of device memory that may be taken, 0 for most of what is free
  * @param slab
@@ -22,9 +22,10 @@ record CudaOptions(DType compute, long memory, long slab, boolean graphs) {
     static CudaOptions of(Map<String, String> properties) {
         DType compute = switch (properties.getOrDefault("precision", "bf16")) {
             case "bf16" -> DType.BF16;
+            case "f16" -> DType.F16;
             case "f32" -> DType.F32;
             default -> throw new IllegalArgumentException(
-                    "precision '" + properties.get("precision") + "', expected bf16 or f32");
+                    "precision '" + properties.get("precision") + "', expected bf16, f16 or f32");
         };
         boolean graphs = switch (properties.getOrDefault("graphs", "false")) {
             case "true" -> true;

@@ -69,8 +69,9 @@ class CudaBackendTest {
         assertThat(CudaOptions.of(Map.of())).isEqualTo(new CudaOptions(DType.BF16, 0, 64 << 20, false));
         assertThat(CudaOptions.of(Map.of("precision", "f32", "memory", "3G", "graphs", "true")))
                 .isEqualTo(new CudaOptions(DType.F32, 3L << 30, 64 << 20, true));
+        assertThat(CudaOptions.of(Map.of("precision", "f16")).compute()).isEqualTo(DType.F16);
         assertThat(CudaOptions.of(Map.of("memory", "500")).memory()).isEqualTo(500);
-        assertThatThrownBy(() -> CudaOptions.of(Map.of("precision", "f8"))).hasMessageContaining("bf16 or f32");
+        assertThatThrownBy(() -> CudaOptions.of(Map.of("precision", "f8"))).hasMessageContaining("bf16, f16 or f32");
         for (String wrong : new String[]{"", "g", "many", "-4g", "99999999999999999999g", "9999999999999g"})
             assertThatThrownBy(() -> CudaOptions.of(Map.of("memory", wrong))).as(wrong)
                     .isInstanceOf(IllegalArgumentException.class).hasMessageContaining(wrong);
