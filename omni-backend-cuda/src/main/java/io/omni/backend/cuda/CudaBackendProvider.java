@@ -7,7 +7,7 @@ import io.omni.api.BackendProvider;
 
 /**
  * Computes on the first NVIDIA card of compute capability 8.0 or newer, with the driver of CUDA 12 or newer and no other
- * library. Its properties are
+ * library. Its properties, each of which is the system property {@code omni.cuda.NAME} if it is not given, are
  *
  * <dl>
  * <dt>{@code precision}</dt>
