@@ -76,7 +76,7 @@ final class CudaBackend implements Backend {
         return switch (compute) {
             case F32 -> 1e-5;
             case F16 -> 2e-3;
-            default -> 1e-2;
+            default -> 2e-2;
         };
     }
 
