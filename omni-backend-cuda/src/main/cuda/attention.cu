@@ -68,16 +68,16 @@ DEVICE int sequence_of(const int* offsets, int sequences, int token) {
 }
 
 // N neighbours, from an address that their size divides.
-template <int N>
-DEVICE void load_run(const bf16* p, float (&v)[N]) {
+template <int N, class T>
+DEVICE void load_run(const T* p, float (&v)[N]) {
     if constexpr (N == 8) {
         load8(p, v);
     } else {
         uint2 a = *reinterpret_cast<const uint2*>(p);
-        v[0] = __uint_as_float(a.x << 16);
-        v[1] = __uint_as_float(a.x & 0xffff0000u);
-        v[2] = __uint_as_float(a.y << 16);
-        v[3] = __uint_as_float(a.y & 0xffff0000u);
+        v[0] = to_float(T{(u16)a.x});
+        v[1] = to_float(T{(u16)(a.x >> 16)});
+        v[2] = to_float(T{(u16)a.y});
+        v[3] = to_float(T{(u16)(a.y >> 16)});
     }
 }
 template <int N>
@@ -261,34 +261,34 @@ DEVICE void attend_merge(const float* partials, T* y, int dim, int parts) {
 }
 
 // Many queries: 64 of one sequence and head a block, 16 a warp, over tiles of 64 keys on the tensor cores (Dao,
-// FlashAttention-2). D is the head dimension, padded with zeros to a multiple of 16.
-template <int D>
+// FlashAttention-2). T is bf16 or f16, D the head dimension, padded with zeros to a multiple of 16.
+template <class T, int D>
 struct Flash {
     static constexpr int STRIDE = D + 8;
     static constexpr int SHARED = 2 * 64 * STRIDE * 2;
 
     // Rows of 64 from `first` on, zeros from `end` on and beyond dim.
     template <class Source>
-    static DEVICE void load(bf16* tile, const bf16* readable, Source source, int first, int end, int dim, bool wide) {
+    static DEVICE void load(T* tile, const T* readable, Source source, int first, int end, int dim, bool wide) {
 #pragma unroll 1
         for (int i = threadIdx.x; i < 64 * (D / 8); i += 128) {
             int row = i / (D / 8);
             int d = i % (D / 8) * 8;
-            bf16* to = tile + row * STRIDE + d;
-            const bf16* from = first + row < end ? source(first + row) : nullptr;
+            T* to = tile + row * STRIDE + d;
+            const T* from = first + row < end ? source(first + row) : nullptr;
             if (wide) {
                 bool valid = from && d < dim;
                 copy_async(to, valid ? from + d : readable, valid);
             } else {
                 for (int e = 0; e < 8; e++)
-                    to[e] = from && d + e < dim ? from[d + e] : bf16{0};
+                    to[e] = from && d + e < dim ? from[d + e] : T{0};
             }
         }
     }
 
-    static DEVICE void run(const bf16* q, const bf16* k, const bf16* v, const u64* caches, int layer,
+    static DEVICE void run(const T* q, const T* k, const T* v, const u64* caches, int layer,
                            const int* offsets, int heads, int kvHeads, int dim, float scale, int causal, int window,
-                           bf16* y, int wide, unsigned char* shared) {
+                           T* y, int wide, unsigned char* shared) {
         int sequence = blockIdx.z;
         int begin = offsets[sequence];
         int n = offsets[sequence + 1] - begin;
@@ -296,12 +296,12 @@ struct Flash {
         if (tile >= n)
             return;
         int head = blockIdx.y;
-        Keys<bf16> keys(k, v, caches, layer, sequence, offsets, kvHeads, head / (heads / kvHeads), dim);
-        bf16* keyTile = reinterpret_cast<bf16*>(shared);
-        bf16* valueTile = keyTile + 64 * STRIDE;
+        Keys<T> keys(k, v, caches, layer, sequence, offsets, kvHeads, head / (heads / kvHeads), dim);
+        T* keyTile = reinterpret_cast<T*>(shared);
+        T* valueTile = keyTile + 64 * STRIDE;
         int lane = threadIdx.x & 31;
         int warp = threadIdx.x >> 5;
-        const bf16* queries = q + ((long long)begin * heads + head) * dim;
+        const T* queries = q + ((long long)begin * heads + head) * dim;
 
         load(keyTile, q, [&](int i) { return queries + (long long)i * heads * dim; }, tile, n, dim, wide);
         commit_copies();
@@ -346,8 +346,8 @@ struct Flash {
                     u32 parts[4];
                     load_matrices(parts, keyTile + (j * 16 + (lane & 7) + (lane >> 4) * 8) * STRIDE + d * 16
                                              + (lane >> 3 & 1) * 8);
-                    mma(scores[2 * j], query[d], parts[0], parts[1]);
-                    mma(scores[2 * j + 1], query[d], parts[2], parts[3]);
+                    mma<T>(scores[2 * j], query[d], parts[0], parts[1]);
+                    mma<T>(scores[2 * j + 1], query[d], parts[2], parts[3]);
                 }
             float now[2] = {largest[0], largest[1]};
 #pragma unroll
@@ -389,16 +389,16 @@ struct Flash {
                 loadKeys(step + 64);
 #pragma unroll
             for (int j = 0; j < 4; j++) {
-                u32 p[4] = {pack(scores[2 * j][0], scores[2 * j][1]), pack(scores[2 * j][2], scores[2 * j][3]),
-                            pack(scores[2 * j + 1][0], scores[2 * j + 1][1]),
-                            pack(scores[2 * j + 1][2], scores[2 * j + 1][3])};
+                u32 p[4] = {pack<T>(scores[2 * j][0], scores[2 * j][1]), pack<T>(scores[2 * j][2], scores[2 * j][3]),
+                            pack<T>(scores[2 * j + 1][0], scores[2 * j + 1][1]),
+                            pack<T>(scores[2 * j + 1][2], scores[2 * j + 1][3])};
 #pragma unroll
                 for (int d = 0; d < D / 16; d++) {
                     u32 parts[4];
                     load_matrices_transposed(parts, valueTile + (j * 16 + (lane & 15)) * STRIDE + d * 16
                                                         + (lane >> 4) * 8);
-                    mma(sums[2 * d], p, parts[0], parts[1]);
-                    mma(sums[2 * d + 1], p, parts[2], parts[3]);
+                    mma<T>(sums[2 * d], p, parts[0], parts[1]);
+                    mma<T>(sums[2 * d + 1], p, parts[2], parts[3]);
                 }
             }
             __syncthreads();
@@ -413,14 +413,14 @@ struct Flash {
             int row = tile + warp * 16 + lane / 4 + 8 * r;
             if (row >= n)
                 continue;
-            bf16* to = y + ((long long)(begin + row) * heads + head) * dim;
+            T* to = y + ((long long)(begin + row) * heads + head) * dim;
 #pragma unroll
             for (int d = 0; d < D / 8; d++)
 #pragma unroll
                 for (int e = 0; e < 2; e++) {
                     int at = d * 8 + lane % 4 * 2 + e;
                     if (at < dim)
-                        to[at] = from_float<bf16>(sums[d][2 * r + e] * inverse);
+                        to[at] = from_float<T>(sums[d][2 * r + e] * inverse);
                 }
         }
     }
@@ -496,27 +496,31 @@ KERNEL(128) cache_length(CacheLayer* cache, int layers, int length) {
         attend_merge(partials, y, dim, parts);                                                                         \
     }
 
-#define FLASH(D)                                                                                                       \
+#define FLASH(D, T, NAME)                                                                                              \
     KERNEL(128)                                                                                                        \
-    flash_##D(const bf16* q, const bf16* k, const bf16* v, const u64* caches, int layer, const int* offsets,           \
-              int heads, int kvHeads, int dim, float scale, int causal, int window, bf16* y, int wide) {               \
+    flash_##D##_##NAME(const T* q, const T* k, const T* v, const u64* caches, int layer, const int* offsets,           \
+                       int heads, int kvHeads, int dim, float scale, int causal, int window, T* y, int wide) {         \
         DYNAMIC_SHARED(shared);                                                                                        \
-        Flash<D>::run(q, k, v, caches, layer, offsets, heads, kvHeads, dim, scale, causal, window, y, wide, shared);   \
+        Flash<T, D>::run(q, k, v, caches, layer, offsets, heads, kvHeads, dim, scale, causal, window, y, wide,         \
+                         shared);                                                                                      \
     }
 
-ATTEND(1, 128, 6, bf16, bf16)
-ATTEND(2, 128, 4, bf16, bf16)
-ATTEND(8, 128, 3, bf16, bf16)
-ATTEND(1, 256, 6, bf16, bf16)
-ATTEND(8, 256, 2, bf16, bf16)
-ATTEND(1, 128, 6, float, f32)
-ATTEND(2, 128, 4, float, f32)
-ATTEND(8, 128, 3, float, f32)
-ATTEND(1, 256, 6, float, f32)
-ATTEND(8, 256, 2, float, f32)
-APPEND(bf16, bf16)
-APPEND(float, f32)
-FLASH(32)
-FLASH(64)
-FLASH(80)
-FLASH(128)
+#define ALL(T, NAME)                                                                                                   \
+    ATTEND(1, 128, 6, T, NAME)                                                                                         \
+    ATTEND(2, 128, 4, T, NAME)                                                                                         \
+    ATTEND(8, 128, 3, T, NAME)                                                                                         \
+    ATTEND(1, 256, 6, T, NAME)                                                                                         \
+    ATTEND(8, 256, 2, T, NAME)                                                                                         \
+    APPEND(T, NAME)
+
+#define ALL_FLASH(T, NAME)                                                                                             \
+    FLASH(32, T, NAME)                                                                                                 \
+    FLASH(64, T, NAME)                                                                                                 \
+    FLASH(80, T, NAME)                                                                                                 \
+    FLASH(128, T, NAME)
+
+ALL(bf16, bf16)
+ALL(f16, f16)
+ALL(float, f32)
+ALL_FLASH(bf16, bf16)
+ALL_FLASH(f16, f16)

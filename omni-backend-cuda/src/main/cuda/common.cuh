@@ -34,6 +34,12 @@ DEVICE u16 round_bf16(float x) {
     return bits;
 }
 
+DEVICE u16 round_f16(float x) {
+    u16 bits;
+    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(x));
+    return bits;
+}
+
 DEVICE float widen_f16(u16 bits) {
     float x;
     asm("cvt.f32.f16 %0, %1;" : "=f"(x) : "h"(bits));
@@ -42,12 +48,18 @@ DEVICE float widen_f16(u16 bits) {
 
 // d += a · b on the tensor cores: a is 16 × 16 row-major, b 16 × 8 column-major, d 16 × 8. Lane 4g + t holds rows g and
 // g + 8; in a, columns 2t, 2t + 1 and 8 more; in b, rows 2t, 2t + 1 and 8 more of column g; in d, columns 2t, 2t + 1.
-DEVICE void mma(float (&d)[4], const u32 (&a)[4], u32 b0, u32 b1) {
-    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
-                 "{%0,%1,%2,%3};"
-                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-}
+template <class T>
+DEVICE void mma(float (&d)[4], const u32 (&a)[4], u32 b0, u32 b1);
+#define MMA(T)                                                                                                         \
+    template <>                                                                                                        \
+    DEVICE void mma<T>(float(&d)[4], const u32(&a)[4], u32 b0, u32 b1) {                                               \
+        asm volatile("mma.sync.aligned.m16n8k16.row.col.f32." #T "." #T ".f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, "          \
+                     "{%8,%9}, {%0,%1,%2,%3};"                                                                         \
+                     : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])                                                  \
+                     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));                                  \
+    }
+MMA(bf16)
+MMA(f16)
 
 DEVICE u32 shared_address(const void* p) { return (u32)__cvta_generic_to_shared(p); }
 
@@ -98,8 +110,15 @@ template <>
 DEVICE bf16 from_float<bf16>(float x) {
     return bf16{round_bf16(x)};
 }
+template <>
+DEVICE f16 from_float<f16>(float x) {
+    return f16{round_f16(x)};
+}
 
-DEVICE u32 pack(float low, float high) { return (u32)round_bf16(low) | (u32)round_bf16(high) << 16; }
+template <class T>
+DEVICE u32 pack(float low, float high) {
+    return (u32)from_float<T>(low).bits | (u32)from_float<T>(high).bits << 16;
+}
 
 // Eight neighbours at a 16-byte boundary.
 DEVICE void load8(const float* p, float (&v)[8]) {
@@ -130,11 +149,11 @@ DEVICE void store8(float* p, const float (&v)[8]) {
     *reinterpret_cast<float4*>(p) = make_float4(v[0], v[1], v[2], v[3]);
     *reinterpret_cast<float4*>(p + 4) = make_float4(v[4], v[5], v[6], v[7]);
 }
-DEVICE void store8(bf16* p, const float (&v)[8]) {
-    *reinterpret_cast<uint4*>(p) = make_uint4(pack(v[0], v[1]), pack(v[2], v[3]), pack(v[4], v[5]), pack(v[6], v[7]));
+template <class T>
+DEVICE void store8(T* p, const float (&v)[8]) {
+    *reinterpret_cast<uint4*>(p) =
+        make_uint4(pack<T>(v[0], v[1]), pack<T>(v[2], v[3]), pack<T>(v[4], v[5]), pack<T>(v[6], v[7]));
 }
-
-DEVICE bool aligned16(const void* p) { return ((u64)p & 15) == 0; }
 
 DEVICE float warp_sum(float x) {
 #pragma unroll

@@ -100,7 +100,7 @@ DEVICE void conv(const T* x, const W* weight, const float* bias, T* y, int image
     int rows = images * outHeight * outWidth;
     Tile::run(Patches<T>{x, height, width, in, outHeight, outWidth, kernelWidth, stride, dilation, padTop, padLeft, rows},
               Taps<W>{weight, taps, out, in, 0, 1}, ResultRows<T>{y, nullptr, bias, activation, rows, out},
-              blockIdx.x * Tile::ROWS, blockIdx.y * Tile::COLUMNS, taps * in, wide, shared);
+              blockIdx.x * Tile::ROWS, blockIdx.y * Tile::COLUMNS, 0, taps * in, wide, shared);
 }
 
 // blockIdx.z is the phase: outputs t with (t + trim) mod stride = phase read taps phase, phase + stride, ..
@@ -116,7 +116,7 @@ DEVICE void conv_transpose(const T* x, const W* weight, const float* bias, T* y,
     int depth = phase < taps ? (taps - phase + stride - 1) / stride * in : 0;
     Tile::run(StepsBack<T>{x, time, in, first}, Taps<W>{weight, taps, out, in, phase, stride},
               SpreadResults<T>{ResultRows<T>{y, nullptr, bias, NONE, length, out}, start, stride},
-              blockIdx.x * Tile::ROWS, blockIdx.y * Tile::COLUMNS, depth, wide, shared);
+              blockIdx.x * Tile::ROWS, blockIdx.y * Tile::COLUMNS, 0, depth, wide, shared);
 }
 
 // 1-D with groups, as in depthwise layers: a thread an output. weight [taps, out, in / groups].
@@ -163,16 +163,15 @@ DEVICE void conv_groups(const T* x, const W* weight, const float* bias, T* y, in
         conv_groups(x, weight, bias, y, time, in, length, out, taps, stride, dilation, groups, padLeft);               \
     }
 
-typedef TensorTile<128, 128, 2, 4, false> Large;
-typedef TensorTile<64, 64, 2, 2, false> Small;
-typedef PlainTile<false> Plain;
-
-CONV(large, Large, 256, bf16, bf16, bf16_bf16)
-CONV(small, Small, 128, bf16, bf16, bf16_bf16)
+CONV(large, Large<bf16>, 256, bf16, bf16, bf16_bf16)
+CONV(small, Small<bf16>, 128, bf16, bf16, bf16_bf16)
+CONV(large, Large<f16>, 256, f16, f16, f16_f16)
+CONV(small, Small<f16>, 128, f16, f16, f16_f16)
 CONV(plain, Plain, 256, float, float, f32_f32)
 CONV(plain, Plain, 256, float, bf16, f32_bf16)
 CONV(plain, Plain, 256, float, f16, f32_f16)
 GROUPS(bf16, bf16, bf16_bf16)
+GROUPS(f16, f16, f16_f16)
 GROUPS(float, float, f32_f32)
 GROUPS(float, bf16, f32_bf16)
 GROUPS(float, f16, f32_f16)

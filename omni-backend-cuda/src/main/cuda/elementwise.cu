@@ -1,6 +1,6 @@
 // Functions of single elements. With `wide`, a thread takes eight at a time; n is then a multiple of eight and so is the
 // length of a row that is repeated.
-#include "common.cuh"
+#include "blocks.cuh"
 
 // Calls f(i) for each element, or f8(i) for each eight.
 template <class F, class F8>
@@ -118,6 +118,30 @@ DEVICE void convert(const From* x, To* y, long long n, int wide) {
         });
 }
 
+// Of weights in blocks, n elements in all, eight a thread.
+template <class Q, class To>
+DEVICE void convert_blocks(const Q* x, To* y, long long n) {
+    long long step = (long long)gridDim.x * blockDim.x * 8;
+    for (long long i = ((long long)blockIdx.x * blockDim.x + threadIdx.x) * 8; i < n; i += step) {
+        // a row of one block each, so that all of the weight is one matrix
+        Blocks<Q> block = row_of(x, (int)(i / 32), (int)(n / 32), 32);
+        float v[8];
+        load8(block, (int)(i % 32), v);
+        store8(y + i, v);
+    }
+}
+
+// Takes blocks as they are stored, `words` 16-bit words each of which the first is the scale, apart; a thread a word.
+KERNEL(256) split_blocks(const u16* stored, u16* y, long long blocks, int words) {
+    long long step = (long long)gridDim.x * blockDim.x;
+    long long values = blocks * (words - 1);
+    for (long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x; i < blocks * words; i += step) {
+        long long block = i / words;
+        int word = (int)(i % words);
+        y[word == 0 ? values + block : block * (words - 1) + word - 1] = stored[i];
+    }
+}
+
 #define ELEMENTWISE(T, NAME)                                                                                           \
     KERNEL(256) activation_##NAME(const T* x, T* y, long long n, int function, int wide) {                             \
         unary(x, y, n, function, wide);                                                                                \
@@ -139,12 +163,25 @@ DEVICE void convert(const From* x, To* y, long long n, int wide) {
     }
 
 ELEMENTWISE(bf16, bf16)
+ELEMENTWISE(f16, f16)
 ELEMENTWISE(float, f32)
 
 #define CONVERT(From, FROM, To, TO)                                                                                    \
     KERNEL(256) convert_##FROM##_##TO(const From* x, To* y, long long n, int wide) { convert(x, y, n, wide); }
 
 CONVERT(float, f32, bf16, bf16)
+CONVERT(float, f32, f16, f16)
 CONVERT(f16, f16, bf16, bf16)
-CONVERT(bf16, bf16, float, f32)
 CONVERT(f16, f16, float, f32)
+CONVERT(bf16, bf16, f16, f16)
+CONVERT(bf16, bf16, float, f32)
+
+#define CONVERT_BLOCKS(Q, To, TO)                                                                                      \
+    KERNEL(256) convert_##Q##_##TO(const Q* x, To* y, long long n) { convert_blocks(x, y, n); }
+
+CONVERT_BLOCKS(q8, bf16, bf16)
+CONVERT_BLOCKS(q8, f16, f16)
+CONVERT_BLOCKS(q8, float, f32)
+CONVERT_BLOCKS(q4, bf16, bf16)
+CONVERT_BLOCKS(q4, f16, f16)
+CONVERT_BLOCKS(q4, float, f32)

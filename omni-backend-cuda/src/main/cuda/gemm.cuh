@@ -2,21 +2,36 @@
 // by an index, or the taps of a convolution.
 //
 // A loader has a type Element, row(i), which does the work that is the same for all k, and at(row, k), the address of an
-// element or null for a zero; any() is some address that can be read. With `wide`, eight elements from a multiple of eight on are neighbours at a 16-byte boundary
-// and exist or not together. A sink takes two neighbouring results at a time.
+// element or null for a zero; any() is some address that can be read. With `wide`, eight elements from a multiple of eight
+// on are neighbours at a 16-byte boundary and exist or not together. Of weights in blocks, row(i) is all there is to know.
+// A sink takes two neighbouring results at a time.
 #pragma once
-#include "common.cuh"
+#include "blocks.cuh"
+
+template <class L>
+constexpr bool LOADS_BLOCKS = IN_BLOCKS<typename L::Element>;
+
+// One element as a number, 0 if it is not there.
+template <class L>
+DEVICE float value(const L& loader, const typename L::Row& row, int k) {
+    if constexpr (LOADS_BLOCKS<L>) {
+        return row.values ? element(row, k) : 0.0f;
+    } else {
+        const typename L::Element* from = loader.at(row, k);
+        return from ? to_float(*from) : 0.0f;
+    }
+}
 
 // Rows of a matrix.
 template <class T>
 struct MatrixRows {
     typedef T Element;
-    typedef const T* Row;
+    typedef decltype(row_of((const T*)nullptr, 0, 0, 0)) Row;
     const T* base;
     int rows;
-    int stride;
+    int depth;
     DEVICE const T* any() const { return base; }
-    DEVICE Row row(int i) const { return i < rows ? base + (long long)i * stride : nullptr; }
+    DEVICE Row row(int i) const { return i < rows ? row_of(base, i, rows, depth) : Row{}; }
     DEVICE const T* at(Row row, int k) const { return row ? row + k : nullptr; }
 };
 
@@ -24,25 +39,27 @@ struct MatrixRows {
 template <class T, int run>
 struct PairedRows {
     typedef T Element;
-    typedef const T* Row;
+    typedef decltype(row_of((const T*)nullptr, 0, 0, 0)) Row;
     const T* first;
     const T* second;
     int rows;
-    int stride;
+    int depth;
     DEVICE const T* any() const { return first; }
     DEVICE Row row(int i) const {
         int block = i / run;
         int at = block / 2 * run + i % run;
-        return at < rows ? (block % 2 ? second : first) + (long long)at * stride : nullptr;
+        return at < rows ? row_of(block % 2 ? second : first, at, rows, depth) : Row{};
     }
     DEVICE const T* at(Row row, int k) const { return row ? row + k : nullptr; }
 };
 
 // Tile of 32-element steps in shared memory: 16-byte chunks, swizzled so that eight rows of a chunk touch all banks.
-DEVICE bf16* chunk(bf16* tile, int row, int chunk) { return tile + row * 32 + (chunk ^ (row >> 1 & 3)) * 8; }
+template <class T>
+DEVICE T* chunk(T* tile, int row, int chunk) { return tile + row * 32 + (chunk ^ (row >> 1 & 3)) * 8; }
 
-// On the tensor cores. paired: columns are those of PairedRows<.., 8>, and the sink gets silu(first) · second.
-template <int M, int N, int WARPS_M, int WARPS_N, bool paired>
+// On the tensor cores, in T, bf16 or f16. paired: columns are those of PairedRows<.., 8>, and the sink gets silu(first) ·
+// second. Elements of b are T too, or in blocks.
+template <class T, int M, int N, int WARPS_M, int WARPS_N, bool paired>
 struct TensorTile {
     static constexpr int ROWS = M;
     static constexpr int COLUMNS = N;
@@ -52,35 +69,55 @@ struct TensorTile {
     static constexpr int SHARED = STAGES * (M + N) * 32 * 2;
 
     template <class L>
-    static DEVICE void load(const L& loader, const typename L::Row* rows, bf16* tile, int count, int step, int depth,
+    static DEVICE void load(const L& loader, const typename L::Row* rows, T* tile, int count, int at, int end,
                             bool wide) {
 #pragma unroll 4
         for (int i = 0; i < count; i++) {
             int piece = threadIdx.x + i * THREADS;
-            int k = step * 32 + (piece & 3) * 8;
-            bf16* to = chunk(tile, piece >> 2, piece & 3);
+            int k = at + (piece & 3) * 8;
+            T* to = chunk(tile, piece >> 2, piece & 3);
             if (wide) {
-                const bf16* from = k < depth ? loader.at(rows[i], k) : nullptr;
+                const T* from = k < end ? loader.at(rows[i], k) : nullptr;
                 copy_async(to, from ? from : loader.any(), from != nullptr);
             } else {
 #pragma unroll 1
                 for (int e = 0; e < 8; e++) {
-                    const bf16* from = k + e < depth ? loader.at(rows[i], k + e) : nullptr;
-                    to[e] = from ? *from : bf16{0};
+                    const T* from = k + e < end ? loader.at(rows[i], k + e) : nullptr;
+                    to[e] = from ? *from : T{0};
                 }
             }
         }
     }
 
+    // Blocks pass through registers: fetched before the products of a step, unpacked after them.
+    template <int count, class L>
+    static DEVICE void fetch(Eight (&pieces)[count], const typename L::Row (&rows)[count], int at, int end) {
+#pragma unroll
+        for (int i = 0; i < count; i++) {
+            int k = at + ((threadIdx.x + i * THREADS) & 3) * 8;
+            pieces[i] = k < end && rows[i].values ? fetch8(rows[i], k) : Eight{};
+        }
+    }
+    template <int count, class Q>
+    static DEVICE void unpack(const Eight (&pieces)[count], T* tile) {
+#pragma unroll
+        for (int i = 0; i < count; i++) {
+            int piece = threadIdx.x + i * THREADS;
+            float v[8];
+            pieces[i].template unpack<Q>(high_half<Q>((piece & 3) * 8), v);
+            store8(chunk(tile, piece >> 2, piece & 3), v);
+        }
+    }
+
     template <class A, class B, class Sink>
-    static DEVICE void run(const A& a, const B& b, const Sink& sink, int row, int column, int depth, bool wide,
+    static DEVICE void run(const A& a, const B& b, const Sink& sink, int row, int column, int begin, int end, bool wide,
                            unsigned char* shared) {
         constexpr int A_PIECES = M * 4 / THREADS;
         constexpr int B_PIECES = N * 4 / THREADS;
         constexpr int TM = M / WARPS_M / 16;
         constexpr int TN = N / WARPS_N / 8;
-        bf16* aTiles = reinterpret_cast<bf16*>(shared);
-        bf16* bTiles = aTiles + STAGES * M * 32;
+        T* aTiles = reinterpret_cast<T*>(shared);
+        T* bTiles = aTiles + STAGES * M * 32;
         int lane = threadIdx.x & 31;
         int warp = threadIdx.x >> 5;
         int warpRow = warp / WARPS_N * (M / WARPS_M);
@@ -95,13 +132,27 @@ struct TensorTile {
         for (int i = 0; i < B_PIECES; i++)
             bRows[i] = b.row(column + ((threadIdx.x + i * THREADS) >> 2));
 
+        Eight pieces[B_PIECES];
+        auto start = [&](int step) {
+            T* aTile = aTiles + step % STAGES * M * 32;
+            load(a, aRows, aTile, A_PIECES, begin + step * 32, end, wide);
+            if constexpr (LOADS_BLOCKS<B>)
+                fetch<B_PIECES, B>(pieces, bRows, begin + step * 32, end);
+            else
+                load(b, bRows, bTiles + step % STAGES * N * 32, B_PIECES, begin + step * 32, end, wide);
+        };
+        auto finish = [&](int step) {
+            if constexpr (LOADS_BLOCKS<B>)
+                unpack<B_PIECES, typename B::Element>(pieces, bTiles + step % STAGES * N * 32);
+        };
+
         float sums[TM][TN][4] = {};
-        int steps = (depth + 31) / 32;
+        int steps = (end - begin + 31) / 32;
 #pragma unroll 1
         for (int s = 0; s < STAGES - 1; s++) {
             if (s < steps) {
-                load(a, aRows, aTiles + s * M * 32, A_PIECES, s, depth, wide);
-                load(b, bRows, bTiles + s * N * 32, B_PIECES, s, depth, wide);
+                start(s);
+                finish(s);
             }
             commit_copies();
         }
@@ -111,13 +162,11 @@ struct TensorTile {
             // also keeps the stage that is loaded next from those still reading it
             __syncthreads();
             int ahead = step + STAGES - 1;
-            if (ahead < steps) {
-                load(a, aRows, aTiles + ahead % STAGES * M * 32, A_PIECES, ahead, depth, wide);
-                load(b, bRows, bTiles + ahead % STAGES * N * 32, B_PIECES, ahead, depth, wide);
-            }
+            if (ahead < steps)
+                start(ahead);
             commit_copies();
-            bf16* aTile = aTiles + step % STAGES * M * 32;
-            bf16* bTile = bTiles + step % STAGES * N * 32;
+            T* aTile = aTiles + step % STAGES * M * 32;
+            T* bTile = bTiles + step % STAGES * N * 32;
 #pragma unroll
             for (int half = 0; half < 2; half++) {
                 u32 aParts[TM][4];
@@ -133,8 +182,10 @@ struct TensorTile {
                 for (int i = 0; i < TM; i++)
 #pragma unroll
                     for (int j = 0; j < TN; j++)
-                        mma(sums[i][j], aParts[i], bParts[j / 2][j % 2 * 2], bParts[j / 2][j % 2 * 2 + 1]);
+                        mma<T>(sums[i][j], aParts[i], bParts[j / 2][j % 2 * 2], bParts[j / 2][j % 2 * 2 + 1]);
             }
+            if (ahead < steps)
+                finish(ahead);
         }
 
         // Results go through shared memory, sixteen rows a warp at a time, so that stores of a row are together.
@@ -178,18 +229,17 @@ struct PlainTile {
     static constexpr int SHARED = 64 * STRIDE * 4;
 
     template <class L>
-    static DEVICE void load(const L& loader, const typename L::Row* rows, float* tile, int step, int depth) {
+    static DEVICE void load(const L& loader, const typename L::Row* rows, float* tile, int at, int end) {
 #pragma unroll
         for (int i = 0; i < 4; i++) {
             int piece = threadIdx.x + i * THREADS;
-            int k = step * 16 + (piece & 15);
-            const typename L::Element* from = k < depth ? loader.at(rows[i], k) : nullptr;
-            tile[(piece & 15) * STRIDE + (piece >> 4)] = from ? to_float(*from) : 0.0f;
+            int k = at + (piece & 15);
+            tile[(piece & 15) * STRIDE + (piece >> 4)] = k < end ? value(loader, rows[i], k) : 0.0f;
         }
     }
 
     template <class A, class B, class Sink>
-    static DEVICE void run(const A& a, const B& b, const Sink& sink, int row, int column, int depth, bool,
+    static DEVICE void run(const A& a, const B& b, const Sink& sink, int row, int column, int begin, int end, bool,
                            unsigned char* shared) {
         float* aTile = reinterpret_cast<float*>(shared);
         float* bTile = aTile + 16 * STRIDE;
@@ -203,11 +253,10 @@ struct PlainTile {
         int tm = threadIdx.x / 16 * 4;
         int tn = threadIdx.x % 16 * 4;
         float sums[4][4] = {};
-        int steps = (depth + 15) / 16;
 #pragma unroll 1
-        for (int step = 0; step < steps; step++) {
-            load(a, aRows, aTile, step, depth);
-            load(b, bRows, bTile, step, depth);
+        for (int at = begin; at < end; at += 16) {
+            load(a, aRows, aTile, at, end);
+            load(b, bRows, bTile, at, end);
             __syncthreads();
 #pragma unroll
             for (int k = 0; k < 16; k++) {
@@ -273,3 +322,14 @@ struct ResultRows {
             store(row, column + 1, second);
     }
 };
+
+template <class T>
+using Large = TensorTile<T, 128, 128, 2, 4, false>;
+template <class T>
+using LargePaired = TensorTile<T, 128, 128, 2, 4, true>;
+template <class T>
+using Small = TensorTile<T, 64, 64, 2, 2, false>;
+template <class T>
+using SmallPaired = TensorTile<T, 64, 64, 2, 2, true>;
+typedef PlainTile<false> Plain;
+typedef PlainTile<true> PlainPaired;

@@ -66,4 +66,5 @@ DEVICE void layer_norm(const T* x, const float* weight, const float* bias, T* y,
     }
 
 NORMS(bf16, bf16)
+NORMS(f16, f16)
 NORMS(float, f32)

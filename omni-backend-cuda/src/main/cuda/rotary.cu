@@ -52,4 +52,5 @@ DEVICE void rotary(const T* x, const float* norm, float eps, const float* table,
     }
 
 ROTARY(bf16, bf16)
+ROTARY(f16, f16)
 ROTARY(float, f32)

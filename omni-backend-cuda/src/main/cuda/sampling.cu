@@ -195,10 +195,11 @@ DEVICE void sample(const T* logits, const u64* states, u32* keys, int* tokens, i
     }
 }
 
-KERNEL(1024) sample_bf16(const bf16* logits, const u64* states, u32* keys, int* tokens, int vocabulary) {
-    sample(logits, states, keys, tokens, vocabulary);
-}
+#define SAMPLE(T, NAME)                                                                                                \
+    KERNEL(1024) sample_##NAME(const T* logits, const u64* states, u32* keys, int* tokens, int vocabulary) {           \
+        sample(logits, states, keys, tokens, vocabulary);                                                              \
+    }
 
-KERNEL(1024) sample_f32(const float* logits, const u64* states, u32* keys, int* tokens, int vocabulary) {
-    sample(logits, states, keys, tokens, vocabulary);
-}
+SAMPLE(bf16, bf16)
+SAMPLE(f16, f16)
+SAMPLE(float, f32)

@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 #include <vector>
 
 #define DEVICE inline
@@ -40,8 +41,9 @@ struct Copy {
 };
 struct Warp {
     // two sets, so that a lane that is ahead by one operation does not overwrite what others still read
-    uint32_t values[2][32][8];
+    uint32_t values[2][32];
     const void* rows[2][32];
+    float numbers[2][32][12];
 };
 struct Thread {
     Index index;
@@ -79,10 +81,10 @@ template <class T>
 T exchange(T value, int lane) {
     static_assert(sizeof(T) == 4);
     int turn = self->turn++ & 1;
-    memcpy(self->warp->values[turn][self->lane], &value, 4);
+    memcpy(&self->warp->values[turn][self->lane], &value, 4);
     warp_barrier();
     T result;
-    memcpy(&result, self->warp->values[turn][lane & 31], 4);
+    memcpy(&result, &self->warp->values[turn][lane & 31], 4);
     return result;
 }
 } // namespace emulation
@@ -126,35 +128,46 @@ inline u16 round_bf16(float x) {
     return (u16)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
-inline float widen_f16(u16 bits) {
-    int exponent = bits >> 10 & 31;
-    int mantissa = bits & 1023;
-    float x = exponent == 0    ? std::ldexp((float)mantissa, -24)
-              : exponent == 31 ? (mantissa ? NAN : INFINITY)
-                               : std::ldexp((float)(mantissa + 1024), exponent - 25);
-    return bits & 0x8000 ? -x : x;
+inline float widen_f16(u16 bits) { return (float)emulation_bits<_Float16>(bits); }
+inline u16 round_f16(float x) { return emulation_bits<u16>((_Float16)x); }
+struct bf16;
+struct f16;
+template <class T>
+float emulation_widen(u16 bits) {
+    if constexpr (std::is_same_v<T, f16>)
+        return widen_f16(bits);
+    else
+        return __uint_as_float((u32)bits << 16);
+}
+inline u32 __byte_perm(u32 x, u32 y, u32 selector) {
+    u64 bytes = x | (u64)y << 32;
+    u32 result = 0;
+    for (int i = 0; i < 4; i++)
+        result |= (u32)(bytes >> (selector >> 4 * i & 7) * 8 & 255) << 8 * i;
+    return result;
 }
 
 // By the fragment layouts of the PTX manual, "Matrix Fragments for mma.m16n8k16 with floating point type".
-inline void mma(float (&d)[4], const u32 (&a)[4], u32 b0, u32 b1) {
+// Lanes give their elements as numbers, so that each is widened once.
+template <class T>
+void mma(float (&d)[4], const u32 (&a)[4], u32 b0, u32 b1) {
     using namespace emulation;
     int turn = self->turn++ & 1;
-    u32* mine = self->warp->values[turn][self->lane];
-    for (int i = 0; i < 4; i++)
-        mine[i] = a[i];
-    mine[4] = b0;
-    mine[5] = b1;
+    float* mine = self->warp->numbers[turn][self->lane];
+    for (int i = 0; i < 6; i++) {
+        u32 word = i < 4 ? a[i] : i == 4 ? b0 : b1;
+        mine[2 * i] = emulation_widen<T>((u16)word);
+        mine[2 * i + 1] = emulation_widen<T>((u16)(word >> 16));
+    }
     warp_barrier();
-    auto part = [&](int lane, int reg, int half) {
-        return __uint_as_float(self->warp->values[turn][lane][reg] >> 16 * half << 16);
-    };
+    const auto& parts = self->warp->numbers[turn];
     for (int i = 0; i < 4; i++) {
         int row = self->lane / 4 + i / 2 * 8;
         int column = self->lane % 4 * 2 + i % 2;
         for (int k = 0; k < 16; k++) {
             // element (row, k) of a; element (k, column) of b
-            float x = part(row % 8 * 4 + k % 8 / 2, row / 8 + k / 8 * 2, k % 2);
-            float y = part(column * 4 + k % 8 / 2, 4 + k / 8, k % 2);
+            float x = parts[row % 8 * 4 + k % 8 / 2][(row / 8 + k / 8 * 2) * 2 + k % 2];
+            float y = parts[column * 4 + k % 8 / 2][(4 + k / 8) * 2 + k % 2];
             d[i] += x * y;
         }
     }

@@ -61,24 +61,38 @@ public final class CodePredictor {
      * @return {@code [sequences, codebook]}
      */
     public Tensor forward(Tensor embeds, int step, List<KvCache> caches) {
+        int n = embeds.dim(0) / caches.size();
+        try (Scope scope = backend.scope()) {
+            float[][] positions = new float[1][embeds.dim(0)];
+            for (int i = 0; i < positions[0].length; i++)
+                positions[0][i] = caches.get(i / n).length(0) + i % n;
+            return scope.keep(forward(embeds, model.rotaryTable(positions), step, caches));
+        }
+    }
+
+    private Tensor forward(Tensor embeds, Tensor table, int step, List<KvCache> caches) {
         TensorOps ops = backend.tensorOps();
         int sequences = caches.size();
         int n = embeds.dim(0) / sequences;
         try (Scope scope = backend.scope()) {
-            float[][] positions = new float[1][sequences * n];
-            int[] last = new int[sequences];
-            for (int i = 0; i < sequences; i++) {
-                for (int j = 0; j < n; j++)
-                    positions[0][i * n + j] = caches.get(i).length(0) + j;
-                last[i] = i * n + n - 1;
-            }
             int[] lengths = new int[sequences];
             Arrays.fill(lengths, n);
-            Tensor hidden = model.forward(embeds, positions, caches, Packed.ofLengths(lengths), Decoder.Tap.NONE);
+            Tensor hidden = model.forward(embeds, table, caches, Packed.ofLengths(lengths), Decoder.Tap.NONE);
             if (n > 1)
-                hidden = ops.gather(hidden, backend.tensor(last, sequences));
+                hidden = last(hidden, n);
             return scope.keep(ops.linear(hidden, lmHead.get(step)));
         }
+    }
+
+    /** The last of each n rows. */
+    private Tensor last(Tensor hidden, int n) {
+        int rows = hidden.dim(0);
+        if (rows == n)
+            return backend.tensorOps().slice(hidden, n - 1, n);
+        int[] last = new int[rows / n];
+        for (int i = 0; i < last.length; i++)
+            last[i] = i * n + n - 1;
+        return backend.tensorOps().gather(hidden, backend.tensor(last, last.length));
     }
 
     /**
@@ -92,7 +106,8 @@ public final class CodePredictor {
     public record Frame(List<Tensor> codes, Tensor embedding) {}
 
     /**
-     * Draws the other codes of one frame of each sequence.
+     * Draws the other codes of one frame of each sequence. Nothing goes to or from the host between the steps, so that a
+     * device can have all of them in its queue.
      *
      * @param hidden
      *            {@code [sequences, hidden]}, the Talker's last
@@ -114,9 +129,16 @@ public final class CodePredictor {
                     interleaved[i] = i / 2 + i % 2 * sequences;
                 input = ops.gather(input, backend.tensor(interleaved, interleaved.length));
             }
+            // two tokens of each sequence, then one a step
+            float[][] positions = new float[1][(steps() + 1) * sequences];
+            for (int i = 0; i < positions[0].length; i++)
+                positions[0][i] = i < 2 * sequences ? i % 2 : i / sequences;
+            Tensor table = model.rotaryTable(positions);
             Tensor sum = firstCode;
-            for (int step = 0; step < steps(); step++) {
-                Tensor code = ops.sample(forward(input, step, caches), samplers);
+            for (int step = 0, from = 0; step < steps(); step++) {
+                int to = from + input.dim(0);
+                Tensor code = ops.sample(forward(input, ops.slice(table, from, to), step, caches), samplers);
+                from = to;
                 codes.add(scope.keep(code));
                 input = embed(step, code);
                 sum = ops.add(sum, input);

@@ -75,8 +75,23 @@ final class Decoder {
      * @return {@code [tokens, hidden]}, normalised
      */
     Tensor forward(Tensor hidden, float[][] positions, List<KvCache> caches, Packed packed, Tap tap) {
+        try (Tensor table = rotaryTable(positions)) {
+            return forward(hidden, table, caches, packed, tap);
+        }
+    }
+
+    /** The angles of positions {@code [rows, tokens]}, for {@link #forward(Tensor, Tensor, List, Packed, Tap)}. */
+    Tensor rotaryTable(float[][] positions) {
+        int tokens = positions[0].length;
+        float[] flat = new float[positions.length * tokens];
+        for (int i = 0; i < positions.length; i++)
+            System.arraycopy(positions[i], 0, flat, i * tokens, tokens);
+        return backend.attentionOps().rotaryTable(backend.tensor(flat, positions.length, tokens), rope);
+    }
+
+    /** The same with the tokens' angles, {@code [tokens, 2, pairs]}. */
+    Tensor forward(Tensor hidden, Tensor table, List<KvCache> caches, Packed packed, Tap tap) {
         try (Scope scope = backend.scope()) {
-            Tensor table = backend.attentionOps().rotaryTable(positionTensor(positions), rope);
             Tensor state = hidden;
             for (int i = 0; i < layers.size(); i++) {
                 // a long prompt's states are large: each goes as soon as it was read, unless somebody wants it
@@ -95,14 +110,6 @@ final class Decoder {
             tap.made().forEach(scope::keep);
             return scope.keep(state);
         }
-    }
-
-    private Tensor positionTensor(float[][] positions) {
-        int tokens = positions[0].length;
-        float[] flat = new float[positions.length * tokens];
-        for (int i = 0; i < positions.length; i++)
-            System.arraycopy(positions[i], 0, flat, i * tokens, tokens);
-        return backend.tensor(flat, positions.length, tokens);
     }
 
     private static final class Layer {

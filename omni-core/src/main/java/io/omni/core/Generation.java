@@ -456,7 +456,7 @@ final class Generation {
                     model.talker().embed(backend.tensor(first, first.length)),
                     rest.stream().map(v -> v.predictorSampler).toList(),
                     rest.stream().map(v -> v.predictorCache).toList());
-            hand(rest, first, frame.codes());
+            hand(rest, first, ops.concat(frame.codes()).toInts());
 
             int[] text = rest.stream().mapToInt(v -> v.answer.spoken.take(step + 1, config.ttsEos(), config.ttsPad()))
                     .toArray();
@@ -476,13 +476,14 @@ final class Generation {
         return !done;
     }
 
-    private static void hand(List<Voice> voices, int[] first, List<Tensor> others) {
-        int[][] codes = others.stream().map(Tensor::toInts).toArray(int[][]::new);
-        for (int i = 0; i < voices.size(); i++) {
-            int[] frame = new int[1 + codes.length];
+    /** Hands on a frame of each voice: the first codes, and the others, all voices' of one step after another. */
+    private static void hand(List<Voice> voices, int[] first, int[] others) {
+        int n = voices.size();
+        for (int i = 0; i < n; i++) {
+            int[] frame = new int[1 + others.length / n];
             frame[0] = first[i];
-            for (int g = 0; g < codes.length; g++)
-                frame[1 + g] = codes[g][i];
+            for (int g = 1; g < frame.length; g++)
+                frame[g] = others[(g - 1) * n + i];
             voices.get(i).answer.frames.add(frame);
         }
     }

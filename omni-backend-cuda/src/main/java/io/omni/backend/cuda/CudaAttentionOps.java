@@ -123,7 +123,7 @@ final class CudaAttentionOps implements AttentionOps {
         Stream stream = backend.stream();
         Block offsets = stream.constant(packed.offsets());
         boolean wide = q.wide(a.headDim()) && (k == null || k.wide(a.headDim()) && v.wide(a.headDim()));
-        if (backend.compute() == DType.BF16 && a.headDim() <= LARGEST_FLASH
+        if (backend.compute() != DType.F32 && a.headDim() <= LARGEST_FLASH
                 && packed.tokens() >= MANY_QUERIES * packed.sequences())
             flash(stream, q, k, v, caches, layer, offsets, packed, a, y, wide);
         else
@@ -131,13 +131,14 @@ final class CudaAttentionOps implements AttentionOps {
         return y;
     }
 
-    private static void flash(Stream stream, CudaTensor q, CudaTensor k, CudaTensor v, Block caches, int layer,
+    private void flash(Stream stream, CudaTensor q, CudaTensor k, CudaTensor v, Block caches, int layer,
             Block offsets, Packed packed, Attention a, CudaTensor y, boolean wide) {
         int padded = a.headDim() <= 32 ? 32 : a.headDim() <= 64 ? 64 : a.headDim() <= 80 ? 80 : 128;
         int most = 0;
         for (int i = 0; i < packed.sequences(); i++)
             most = Math.max(most, packed.length(i));
-        stream.kernel("flash_" + padded).in(q).in(k).in(v).in(caches).i32(layer).in(offsets).i32(a.heads())
+        stream.kernel("flash_" + padded + "_" + backend.type()).in(q).in(k).in(v).in(caches).i32(layer).in(offsets)
+                .i32(a.heads())
                 .i32(a.kvHeads()).i32(a.headDim()).f32(a.scale()).i32(a.causal()).i32(a.window()).out(y).i32(wide)
                 .launch(Grid.ceil(most, 64), a.heads(), packed.sequences(), 128, 2 * 64 * (padded + 8) * 2);
     }

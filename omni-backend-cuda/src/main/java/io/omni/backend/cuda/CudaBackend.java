@@ -32,7 +32,7 @@ final class CudaBackend implements Backend {
         CudaScope scope;
     }
 
-    private static final Set<DType> WEIGHTS = Set.of(DType.F32, DType.F16, DType.BF16);
+    private static final Set<DType> WEIGHTS = Set.of(DType.F32, DType.F16, DType.BF16, DType.Q8, DType.Q4);
 
     private final Driver driver;
     private final DType compute;
@@ -73,7 +73,11 @@ final class CudaBackend implements Backend {
 
     @Override
     public double precision() {
-        return compute == DType.F32 ? 1e-5 : 1e-2;
+        return switch (compute) {
+            case F32 -> 1e-5;
+            case F16 -> 2e-3;
+            default -> 2e-2;
+        };
     }
 
     DType compute() {
@@ -99,6 +103,8 @@ final class CudaBackend implements Backend {
             case F32 -> "f32";
             case F16 -> "f16";
             case BF16 -> "bf16";
+            case Q8 -> "q8";
+            case Q4 -> "q4";
             default -> throw new IllegalArgumentException("a tensor of type " + dtype + ", expected floats");
         };
     }
@@ -229,12 +235,21 @@ final class CudaBackend implements Backend {
             throw new IllegalArgumentException(host.name() + " " + Arrays.toString(host.shape()) + " as " + role
                     + ", expected " + Layout.rank(role) + " dimensions");
         return withStream(stream -> {
-            DType stored = role == WeightRole.VECTOR ? DType.F32 : compute == DType.BF16 ? DType.BF16 : host.dtype();
+            DType stored = stored(host.dtype(), role);
             Block block = pool.allocate(host.data().byteSize(), stream);
             stream.upload(block, block.address, host.data());
+            if (host.dtype().isQuantized()) {
+                Block apart = pool.allocate(block.bytes, stream);
+                long blocks = host.size() / host.dtype().blockSize();
+                int words = host.dtype().blockBytes() / 2;
+                stream.kernel("split_blocks").in(block).out(apart).u64(blocks).i32(words)
+                        .launch(Grid.elements(blocks * words, false), 1, 1, 256, 0);
+                pool.free(block);
+                block = apart;
+            }
             if (stored != host.dtype()) {
                 Block converted = pool.allocate(stored.bytes(host.size()), stream);
-                convert(stream, block, host.dtype(), converted, stored, host.size());
+                convert(stream, block, block.address, host.dtype(), converted, stored, host.size());
                 pool.free(block);
                 block = converted;
             }
@@ -249,9 +264,22 @@ final class CudaBackend implements Backend {
         });
     }
 
-    private static void convert(Stream stream, Block from, DType fromType, Block to, DType toType, long n) {
-        stream.kernel("convert_" + type(fromType) + "_" + type(toType)).in(from).out(to).u64(n).i32(n % 8 == 0)
-                .launch(Grid.elements(n, n % 8 == 0), 1, 1, 256, 0);
+    /** What a weight is kept as: blocks where kernels read them, vectors in float32, all else beside activations. */
+    private DType stored(DType dtype, WeightRole role) {
+        if (role == WeightRole.VECTOR)
+            return DType.F32;
+        if (dtype.isQuantized() && (role == WeightRole.MATRIX || role == WeightRole.EMBEDDING))
+            return dtype;
+        return compute == DType.F32 && !dtype.isQuantized() ? dtype : compute;
+    }
+
+    static void convert(Stream stream, Block from, long address, DType fromType, Block to, DType toType, long n) {
+        boolean wide = n % 8 == 0 && address % 16 == 0;
+        stream.use(from);
+        stream.kernel("convert_" + type(fromType) + "_" + type(toType)).u64(address).out(to).u64(n);
+        if (!fromType.isQuantized())
+            stream.i32(wide);
+        stream.launch(Grid.elements(n, wide), 1, 1, 256, 0);
     }
 
     /** The tensor as one of this backend, open. */
@@ -262,9 +290,11 @@ final class CudaBackend implements Backend {
         return own;
     }
 
-    /** The tensor with its elements in order, which those of convolutions' weights are not. */
+    /** The tensor with its elements in order, which those of convolutions' weights and in blocks are not. */
     CudaTensor plain(Tensor tensor) {
         CudaTensor own = own(tensor);
+        if (own.dtype().isQuantized())
+            return as(own, compute);
         int[] axes = Layout.axes(own.role());
         if (axes == null)
             return own;
@@ -289,8 +319,22 @@ final class CudaBackend implements Backend {
 
     /** The tensor in a type that kernels take as a weight beside activations. */
     CudaTensor matrix(Tensor tensor) {
-        CudaTensor plain = plain(tensor);
-        return compute == DType.BF16 ? as(plain, DType.BF16) : plain;
+        CudaTensor own = own(tensor);
+        if (own.dtype().isQuantized())
+            return own;
+        CudaTensor plain = plain(own);
+        return compute == DType.F32 ? plain : as(plain, compute);
+    }
+
+    /** The values of a weight in blocks. */
+    float[] numbers(CudaTensor weight) {
+        return withStream(stream -> {
+            Block block = pool.allocate(DType.F32.bytes(weight.size()), stream);
+            convert(stream, weight.block(), weight.address(), weight.dtype(), block, DType.F32, weight.size());
+            try (CudaTensor floats = new CudaTensor(this, DType.F32, weight.shape(), block, block.address, null)) {
+                return floats.toFloats();
+            }
+        });
     }
 
     CudaTensor as(CudaTensor tensor, DType dtype) {
@@ -299,9 +343,7 @@ final class CudaBackend implements Backend {
         if (!tensor.dtype().isFloating())
             throw new IllegalArgumentException("a tensor of type " + tensor.dtype() + ", expected floats");
         CudaTensor converted = make(dtype, tensor.shape());
-        boolean wide = tensor.size() % 8 == 0 && tensor.address() % 16 == 0;
-        stream().kernel("convert_" + type(tensor.dtype()) + "_" + type(dtype)).in(tensor).out(converted)
-                .u64(tensor.size()).i32(wide).launch(Grid.elements(tensor.size(), wide), 1, 1, 256, 0);
+        convert(stream(), tensor.block(), tensor.address(), tensor.dtype(), converted.block(), dtype, tensor.size());
         return converted;
     }
 

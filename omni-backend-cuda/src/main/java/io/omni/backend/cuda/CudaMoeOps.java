@@ -31,11 +31,10 @@ final class CudaMoeOps implements MoeOps {
         List<CudaTensor> gates = weights.gate().stream().map(backend::matrix).toList();
         List<CudaTensor> ups = weights.up().stream().map(backend::matrix).toList();
         List<CudaTensor> downs = weights.down().stream().map(backend::matrix).toList();
-        DType type = gates.getFirst().dtype();
-        for (List<CudaTensor> matrices : List.of(gates, ups, downs))
-            for (CudaTensor matrix : matrices)
-                if (matrix.dtype() != type)
-                return MoeOps.super.moe(x, weights, topK, normalise);
+        DType typeIn = gates.getFirst().dtype();
+        DType typeOut = downs.getFirst().dtype();
+        if (!alike(gates, typeIn) || !alike(ups, typeIn) || !alike(downs, typeOut))
+            return MoeOps.super.moe(x, weights, topK, normalise);
         CudaTensorOps ops = (CudaTensorOps) backend.tensorOps();
         int tokens = shape[0];
         int hidden = shape[1];
@@ -72,12 +71,13 @@ final class CudaMoeOps implements MoeOps {
         Block gateTable = table(stream, gates);
         Block upTable = table(stream, ups);
         Block downTable = table(stream, downs);
-        String name = backend.type() + "_" + CudaBackend.type(type);
+        String nameIn = backend.type() + "_" + CudaBackend.type(typeIn);
+        String nameOut = backend.type() + "_" + CudaBackend.type(typeOut);
         if (tokens <= FEW_TOKENS) {
-            stream.kernel("moe_gated_rows_" + name).in(in).in(gateTable).in(upTable).in(chosen).out(h).i32(hidden)
+            stream.kernel("moe_gated_rows_" + nameIn).in(in).in(gateTable).in(upTable).in(chosen).out(h).i32(hidden)
                     .i32(intermediate).i32(topK).i32(wideIn)
                     .launch(Grid.ceil(intermediate, 8), choices, 1, 256, 0);
-            stream.kernel("moe_down_rows_" + name).in(h).in(downTable).in(chosen).in(share).in(common).in(scale)
+            stream.kernel("moe_down_rows_" + nameOut).in(h).in(downTable).in(chosen).in(share).in(common).in(scale)
                     .out(y).i32(intermediate).i32(hidden).i32(topK).i32(wideOut)
                     .launch(Grid.ceil(hidden, 8), tokens, 1, 256, 0);
             return y;
@@ -88,11 +88,11 @@ final class CudaMoeOps implements MoeOps {
         CudaTensor plan = backend.make(DType.I32, tiles, 3);
         stream.kernel("moe_plan").in(chosen).i32(choices).i32(experts).i32(tile.size()).out(order).out(plan)
                 .i32(tiles).launch(1, 1, 1, 1024, 4 * (3 * experts + 2));
-        stream.kernel("moe_gated_" + tile.kernel() + "_" + name).in(in).in(gateTable).in(upTable).in(order).in(plan)
+        stream.kernel("moe_gated_" + tile.kernel() + "_" + nameIn).in(in).in(gateTable).in(upTable).in(order).in(plan)
                 .out(h).i32(hidden).i32(intermediate).i32(topK).i32(wideIn)
                 .launch(Grid.ceil(tile.paired(intermediate), tile.size()), tiles, 1, tile.threads(), tile.shared());
         CudaTensor parts = backend.make(choices, hidden);
-        stream.kernel("moe_down_" + tile.kernel() + "_" + name).in(h).in(downTable).in(order).in(plan).out(parts)
+        stream.kernel("moe_down_" + tile.kernel() + "_" + nameOut).in(h).in(downTable).in(order).in(plan).out(parts)
                 .i32(intermediate).i32(hidden).i32(wideOut)
                 .launch(Grid.ceil(hidden, tile.size()), tiles, 1, tile.threads(), tile.shared());
         stream.kernel("moe_combine_" + backend.type()).in(parts).in(share).in(common).in(scale).out(y).i32(hidden)
@@ -110,6 +110,10 @@ final class CudaMoeOps implements MoeOps {
     /** The most tiles that the choices can need, however they fall on the experts. */
     static int tiles(int choices, int experts, int rows) {
         return choices / rows + Math.min(choices, experts);
+    }
+
+    private static boolean alike(List<CudaTensor> matrices, DType type) {
+        return matrices.stream().allMatch(matrix -> matrix.dtype() == type);
     }
 
     private static boolean wide(List<CudaTensor> matrices, int depth) {

@@ -8,7 +8,7 @@ import java.util.Map;
  * The properties of {@link CudaBackendProvider}.
  *
  * @param compute
- *            type of activations, BF16 or F32
+ *            type of activations, BF16, F16 or F32
  * @param memory
  *            bytes of device memory that may be taken, 0 for most of what is free
  * @param slab
@@ -20,19 +20,26 @@ record CudaOptions(DType compute, long memory, long slab, boolean graphs) {
     private static final long SLAB = 64L << 20;
 
     static CudaOptions of(Map<String, String> properties) {
-        DType compute = switch (properties.getOrDefault("precision", "bf16")) {
+        String precision = property(properties, "precision", "bf16");
+        DType compute = switch (precision) {
             case "bf16" -> DType.BF16;
+            case "f16" -> DType.F16;
             case "f32" -> DType.F32;
             default -> throw new IllegalArgumentException(
-                    "precision '" + properties.get("precision") + "', expected bf16 or f32");
+                    "precision '" + precision + "', expected bf16, f16 or f32");
         };
-        boolean graphs = switch (properties.getOrDefault("graphs", "false")) {
+        String replayed = property(properties, "graphs", "false");
+        boolean graphs = switch (replayed) {
             case "true" -> true;
             case "false" -> false;
-            default -> throw new IllegalArgumentException(
-                    "graphs '" + properties.get("graphs") + "', expected true or false");
+            default -> throw new IllegalArgumentException("graphs '" + replayed + "', expected true or false");
         };
-        return new CudaOptions(compute, bytes(properties.get("memory")), SLAB, graphs);
+        return new CudaOptions(compute, bytes(property(properties, "memory", null)), SLAB, graphs);
+    }
+
+    private static String property(Map<String, String> properties, String name, String otherwise) {
+        String value = properties.get(name);
+        return value != null ? value : System.getProperty("omni.cuda." + name, otherwise);
     }
 
     private static long bytes(String memory) {

@@ -83,6 +83,8 @@ final class CudaTensor implements Tensor {
                 floats[i] = ints[i];
             return floats;
         }
+        if (dtype.isQuantized())
+            return backend.numbers(this);
         float[] values = new HostTensor("a tensor", dtype, shape, download()).toFloats();
         int[] axes = Layout.axes(role);
         if (axes == null)

@@ -13,6 +13,9 @@ import java.util.List;
 final class CudaTensorOps implements TensorOps {
     /** Rows up to which reading the weights takes longer than multiplying by them. */
     static final int FEW_ROWS = 16;
+    /** Parts of a product's depth: below this length loading the pipeline counts, beyond that number the sums do. */
+    private static final int LEAST_PART = 256;
+    private static final int MOST_PARTS = 8;
 
     private final CudaBackend backend;
 
@@ -41,15 +44,32 @@ final class CudaTensorOps implements TensorOps {
         int depth = (int) (weight.size() / Math.max(1, columns));
         int rows = (int) (x.size() / Math.max(1, depth));
         boolean wide = x.wide(depth) && weight.wide(depth);
+        Stream stream = backend.stream();
+        if (rows <= FEW_ROWS) {
+            stream.kernel("linear_" + fewRows(rows) + "_" + backend.type(weight)).in(x).in(weight).in(bias).out(y)
+                    .out(exact).i32(rows).i32(depth).i32(columns).i32(activation.ordinal()).i32(wide)
+                    .launch(rows == 0 ? 0 : Grid.ceil(columns, 8), 1, 1, 256, 0);
+            return;
+        }
         Tile tile = Tile.of(backend, rows, columns);
-        String shape = rows <= FEW_ROWS ? fewRows(rows) : tile.kernel();
-        Stream stream = backend.stream().kernel("linear_" + shape + "_" + backend.type(weight)).in(x).in(weight)
-                .in(bias).out(y).out(exact).i32(rows).i32(depth).i32(columns).i32(activation.ordinal()).i32(wide);
-        if (rows <= FEW_ROWS)
-            stream.launch(rows == 0 ? 0 : Grid.ceil(columns, 8), 1, 1, 256, 0);
-        else
-            stream.launch(Grid.ceil(columns, tile.size()), Grid.ceil(rows, tile.size()), 1, tile.threads(),
-                    tile.shared());
+        long blocks = Grid.ceil(columns, tile.size()) * Grid.ceil(rows, tile.size());
+        int parts = parts(blocks, depth, backend.multiprocessors());
+        CudaTensor sums = parts == 1 ? exact : backend.make(DType.F32, parts, rows, columns);
+        stream.kernel("linear_" + tile.kernel() + "_" + backend.type(weight)).in(x).in(weight)
+                .in(parts == 1 ? bias : null).out(parts == 1 ? y : null).out(sums).i32(rows).i32(depth).i32(columns)
+                .i32(parts == 1 ? activation.ordinal() : Activation.NONE.ordinal()).i32(wide)
+                .launch(Grid.ceil(columns, tile.size()), Grid.ceil(rows, tile.size()), parts, tile.threads(),
+                        tile.shared());
+        if (parts > 1)
+            stream.kernel("linear_merge_" + backend.type()).in(sums).i32(parts).in(bias).out(y).out(exact).i32(rows)
+                    .i32(columns).i32(activation.ordinal())
+                    .launch(Grid.ceil((long) rows * columns, 256), 1, 1, 256, 0);
+    }
+
+    /** Parts that the depth is cut into where there are too few blocks for the card, of {@value #LEAST_PART} or more. */
+    static int parts(long blocks, int depth, int multiprocessors) {
+        return Math.clamp(Math.min(2L * multiprocessors / Math.max(1, blocks), depth / LEAST_PART), 1,
+                MOST_PARTS);
     }
 
     private static String fewRows(int rows) {
@@ -69,10 +89,9 @@ final class CudaTensorOps implements TensorOps {
         int columns = gate.dim(0);
         int depth = gate.dim(1);
         int rows = (int) (x.size() / Math.max(1, depth));
-        CudaTensor second = up;
-        if (gate.dtype() != up.dtype())
-            second = backend.as(up, DType.F32);
-        CudaTensor first = gate.dtype() == second.dtype() ? gate : backend.as(gate, DType.F32);
+        boolean alike = gate.dtype() == up.dtype();
+        CudaTensor first = alike ? gate : backend.as(gate, backend.compute());
+        CudaTensor second = alike ? up : backend.as(up, backend.compute());
         CudaTensor h = backend.make(rows, columns);
         boolean wide = x.wide(depth) && first.wide(depth) && second.wide(depth);
         Tile tile = Tile.of(backend, rows, 2 * columns);
@@ -224,10 +243,10 @@ final class CudaTensorOps implements TensorOps {
     @Override
     public Tensor concat(List<Tensor> parts) {
         int[] shape = Shapes.concat(parts);
-        CudaTensor y = backend.make(parts.getFirst().dtype(), shape);
+        List<CudaTensor> plain = parts.stream().map(backend::plain).toList();
+        CudaTensor y = backend.make(plain.getFirst().dtype(), shape);
         long at = 0;
-        for (Tensor part : parts) {
-            CudaTensor in = backend.plain(part);
+        for (CudaTensor in : plain) {
             copy(y, at, in, 0, in.bytes());
             at += in.bytes();
         }

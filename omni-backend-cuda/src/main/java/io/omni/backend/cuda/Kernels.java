@@ -15,18 +15,15 @@ import java.util.regex.Pattern;
 /**
  * The compiled kernels in the jar: which file has which kernel, and what it takes.
  *
- * @param architecture
- *            compute capability that the files are compiled for, such as 80
  * @param texts
  *            PTX of each file
  * @param entries
  *            every kernel by name
  */
-record Kernels(int architecture, Map<String, String> texts, Map<String, Entry> entries) {
-    /** One file for each family of operations, as in src/main/cuda. */
-    static final List<String> FILES = List.of("attention", "conv", "elementwise", "linear", "moe", "norm", "rotary",
-            "rows",
-            "sampling");
+record Kernels(Map<String, String> texts, Map<String, Entry> entries) {
+    /** Files of src/main/cuda, one for each family of operations, and type where that is long. */
+    static final List<String> FILES = List.of("attention", "conv", "elementwise", "linear_bf16", "linear_f16",
+            "linear_f32", "moe", "moe_bf16", "moe_f16", "moe_f32", "norm", "rotary", "rows", "sampling");
 
     private static final Pattern ENTRY = Pattern
             .compile("\\.visible \\.entry (\\w+)\\(([^)]*)\\)\\s*(?:\\.maxntid (\\d+), 1, 1)?");
@@ -44,13 +41,12 @@ record Kernels(int architecture, Map<String, String> texts, Map<String, Entry> e
      */
     record Entry(String file, List<String> parameters, int threads) {}
 
-    /** The kernels for a card of this compute capability, times ten. */
-    static Kernels load(int capability) {
-        int architecture = capability >= 90 ? 90 : 80;
+    /** The kernels, for cards of compute capability 8.0 and newer. */
+    static Kernels load() {
         Map<String, String> texts = new HashMap<>();
         Map<String, Entry> entries = new HashMap<>();
         for (String file : FILES) {
-            String name = "compute_" + architecture + "/" + file + ".ptx";
+            String name = file + ".ptx";
             try (InputStream in = Kernels.class.getResourceAsStream(name)) {
                 if (in == null)
                     throw new BackendException("the jar of the CUDA backend lacks " + name);
@@ -60,7 +56,7 @@ record Kernels(int architecture, Map<String, String> texts, Map<String, Entry> e
             }
             parse(file, texts.get(file), entries);
         }
-        return new Kernels(architecture, texts, entries);
+        return new Kernels(texts, entries);
     }
 
     static void parse(String file, String text, Map<String, Entry> entries) {

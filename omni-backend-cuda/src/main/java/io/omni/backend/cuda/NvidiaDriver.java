@@ -92,7 +92,7 @@ final class NvidiaDriver implements Driver {
         int capability = 10 * attribute(CUdevice_attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)
                 + attribute(CUdevice_attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR);
         multiprocessors = attribute(CUdevice_attribute.CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT);
-        kernels = Kernels.load(capability);
+        kernels = Kernels.load();
         byte[] text = new byte[256];
         check(cuDeviceGetName(text, text.length, card), "asking for the card's name");
         int end = 0;

@@ -21,8 +21,12 @@ import java.util.concurrent.locks.ReentrantLock;
 final class Stream {
     static final int LIMIT = 64;
     private static final int MOST_ARGUMENTS = 24;
-    /** Operations in a graph; while one runs on the card the host gets the next ready. */
-    private static final int SEGMENT = 64;
+    /**
+     * Operations in the first graph after the card had to be waited for. Each of the next ones is twice as long as the one
+     * before it, so that the card begins early and gets the rest of a step in a few launches.
+     */
+    private static final int FIRST_SEGMENT = 64;
+    private static final int LONGEST_SEGMENT = 4096;
     private static final int MOST_GRAPHS = 256;
     private static final int PINNED = 4 << 20;
     private static final int MOST_CONSTANTS = 512;
@@ -50,6 +54,7 @@ final class Stream {
     private long[] pending = new long[64];
     private int pendingWords;
     private int pendingOperations;
+    private int most = FIRST_SEGMENT;
     private final Map<Segment, Long> known = new LinkedHashMap<>(16, 0.75f, true);
 
     // pinned memory for copies: two halves in turn up, one down
@@ -244,6 +249,7 @@ final class Stream {
                 long n = Math.min(to.byteSize() - done, PINNED);
                 driver.download(down.asSlice(0, n), from + done, n, handle);
                 driver.synchronize(handle);
+                most = FIRST_SEGMENT;
                 to.asSlice(done, n).copyFrom(down.asSlice(0, n));
             }
         } finally {
@@ -384,8 +390,10 @@ final class Stream {
         System.arraycopy(head, 0, pending, pendingWords, head.length);
         System.arraycopy(words, 0, pending, pendingWords + head.length, n);
         pendingWords = needed;
-        if (++pendingOperations == SEGMENT)
+        if (++pendingOperations == most) {
             flush();
+            most = Math.min(2 * most, LONGEST_SEGMENT);
+        }
     }
 
     /**

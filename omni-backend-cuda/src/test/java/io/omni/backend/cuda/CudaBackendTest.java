@@ -4,26 +4,36 @@ import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
+import io.omni.api.Attention;
+import io.omni.api.AttentionOps;
 import io.omni.api.BackendException;
 import io.omni.api.BackendOptions;
 import io.omni.api.BackendProvider.Availability.Available;
 import io.omni.api.BackendProvider.Availability.Unavailable;
 import io.omni.api.Backends;
+import io.omni.api.CacheSpec;
 import io.omni.api.DType;
 import io.omni.api.HostTensor;
+import io.omni.api.KvCache;
 import io.omni.api.OutOfMemoryException;
+import io.omni.api.Packed;
+import io.omni.api.Rope;
+import io.omni.api.Sampler;
 import io.omni.api.Sampling;
 import io.omni.api.Scope;
 import io.omni.api.Tensor;
+import io.omni.api.TensorOps;
 import io.omni.api.WeightRole;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
+import java.util.Random;
 import java.util.concurrent.ArrayBlockingQueue;
 import java.util.concurrent.Executors;
 import java.util.concurrent.Future;
 import java.util.concurrent.TimeUnit;
+import java.util.function.BiConsumer;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
@@ -69,8 +79,16 @@ class CudaBackendTest {
         assertThat(CudaOptions.of(Map.of())).isEqualTo(new CudaOptions(DType.BF16, 0, 64 << 20, false));
         assertThat(CudaOptions.of(Map.of("precision", "f32", "memory", "3G", "graphs", "true")))
                 .isEqualTo(new CudaOptions(DType.F32, 3L << 30, 64 << 20, true));
+        assertThat(CudaOptions.of(Map.of("precision", "f16")).compute()).isEqualTo(DType.F16);
+        System.setProperty("omni.cuda.precision", "f32");
+        try {
+            assertThat(CudaOptions.of(Map.of()).compute()).isEqualTo(DType.F32);
+            assertThat(CudaOptions.of(Map.of("precision", "bf16")).compute()).isEqualTo(DType.BF16);
+        } finally {
+            System.clearProperty("omni.cuda.precision");
+        }
         assertThat(CudaOptions.of(Map.of("memory", "500")).memory()).isEqualTo(500);
-        assertThatThrownBy(() -> CudaOptions.of(Map.of("precision", "f8"))).hasMessageContaining("bf16 or f32");
+        assertThatThrownBy(() -> CudaOptions.of(Map.of("precision", "f8"))).hasMessageContaining("bf16, f16 or f32");
         for (String wrong : new String[]{"", "g", "many", "-4g", "99999999999999999999g", "9999999999999g"})
             assertThatThrownBy(() -> CudaOptions.of(Map.of("memory", wrong))).as(wrong)
                     .isInstanceOf(IllegalArgumentException.class).hasMessageContaining(wrong);
@@ -171,6 +189,77 @@ class CudaBackendTest {
             assertThat(driver.launches).isEqualTo(launches);
             weight.close();
         }
+    }
+
+    /**
+     * Fifteen steps that feed each other, as those of a codec frame do, between two reads by the host: two graphs in all,
+     * with the codes that come without graphs.
+     */
+    @Test
+    void replaysAFrame() {
+        List<int[]> expected = new ArrayList<>();
+        frames(driver(1L << 30), false, (frame, codes) -> expected.add(codes));
+        assertThat(expected.stream().map(Arrays::toString).distinct().count()).isGreaterThan(1);
+        EmulatedDriver driver = driver(1L << 30);
+        int[] counts = new int[2];
+        frames(driver, true, (frame, codes) -> {
+            assertThat(codes).as("frame %d", frame).isEqualTo(expected.get(frame));
+            if (frame > 2) {
+                assertThat(driver.launches - counts[0]).as("launches of frame %d", frame).isLessThan(4);
+                assertThat(driver.replays - counts[1]).as("graphs of frame %d", frame).isEqualTo(2);
+            }
+            counts[0] = driver.launches;
+            counts[1] = driver.replays;
+        });
+    }
+
+    private static void frames(EmulatedDriver driver, boolean graphs, BiConsumer<Integer, int[]> made) {
+        int width = 32;
+        int codebook = 40;
+        Random random = new Random(3);
+        try (CudaBackend backend = backend(driver, 1L << 28, graphs)) {
+            TensorOps ops = backend.tensorOps();
+            AttentionOps attention = backend.attentionOps();
+            Attention shape = new Attention(1, 1, width, true, 0);
+            Rope rope = Rope.standard(width, 1e4);
+            Tensor weight = random(backend, random, width, width);
+            Tensor head = random(backend, random, codebook, width);
+            Tensor embeddings = random(backend, random, codebook, width);
+            List<KvCache> cache = List.of(backend.cache(new CacheSpec(1, 1, width, 0)));
+            List<Sampler> sampler = List.of(ops.sampler(new Sampling(true, 1, 20, 0.9f, 1, new int[0], 7), codebook,
+                    new int[0]));
+            for (int frame = 0; frame < 7; frame++) {
+                try (Scope scope = backend.scope()) {
+                    assertThat(scope).isNotNull();
+                    cache.getFirst().truncate(0);
+                    float[] positions = new float[15];
+                    for (int i = 0; i < 15; i++)
+                        positions[i] = i;
+                    Tensor input = ops.embedding(embeddings, backend.tensor(new int[]{frame}, 1));
+                    Tensor table = attention.rotaryTable(backend.tensor(positions, 1, 15), rope);
+                    List<Tensor> codes = new ArrayList<>();
+                    for (int step = 0; step < 15; step++) {
+                        Tensor h = ops.linear(input, weight);
+                        Tensor turned = attention.rotary(h, null, 0, ops.slice(table, step, step + 1));
+                        attention.append(cache, 0, turned, h, Packed.ofLengths(1));
+                        h = ops.add(input, attention.attend(turned, cache, 0, Packed.ofLengths(1), shape));
+                        codes.add(ops.sample(ops.linear(h, head), sampler));
+                        input = ops.embedding(embeddings, codes.getLast());
+                    }
+                    made.accept(frame, ops.concat(codes).toInts());
+                }
+            }
+            sampler.getFirst().close();
+            cache.getFirst().close();
+            List.of(weight, head, embeddings).forEach(Tensor::close);
+        }
+    }
+
+    private static Tensor random(CudaBackend backend, Random random, int... shape) {
+        float[] values = new float[shape[0] * shape[1]];
+        for (int i = 0; i < values.length; i++)
+            values[i] = (float) random.nextGaussian() / 3;
+        return backend.weight(HostTensor.of("w", values, shape), WeightRole.MATRIX);
     }
 
     /**

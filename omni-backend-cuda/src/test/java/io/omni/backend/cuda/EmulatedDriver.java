@@ -41,7 +41,7 @@ final class EmulatedDriver implements Driver {
     /** Kernels that were ever launched, by all drivers. */
     static final TreeSet<String> LAUNCHED = new TreeSet<>();
 
-    private final Kernels kernels = Kernels.load(80);
+    private final Kernels kernels = Kernels.load();
     private final List<String> names = new ArrayList<>(kernels.entries().keySet());
     private final MethodHandle launch;
     private final MethodHandle error;

@@ -38,7 +38,7 @@ final class Emulation {
             for (String file : Kernels.FILES) {
                 Path unit = build.resolve(file + ".cpp");
                 StringBuilder text = new StringBuilder("#define OMNI_EMULATION\n#include \"" + file + ".cu\"\n");
-                Kernels.load(80).entries().forEach((name, entry) -> {
+                Kernels.load().entries().forEach((name, entry) -> {
                     if (entry.file().equals(file))
                         text.append("static emulation::Register register_" + name + "(\"" + name
                                 + "\", [](void** a) { emulation::apply(" + name + ", a); });\n");
@@ -50,7 +50,7 @@ final class Emulation {
                 Path object = build.resolve(unit.getFileName() + ".o");
                 objects.add(object);
                 compilers
-                        .add(Tools.start("g++", "-std=c++17", "-O1", "-ffp-contract=off", "-fPIC", "-w", "-I" + sources,
+                        .add(Tools.start("g++", "-std=c++17", "-O2", "-ffp-contract=off", "-fPIC", "-w", "-I" + sources,
                                 "-I" + emulation, "-c", unit.toString(), "-o", object.toString()));
                 if (compilers.size() % 2 == 0)
                     Tools.await(compilers);

@@ -10,12 +10,12 @@ enum Setting {
     /** Every block in memory of its own, so that a kernel that leaves it is seen. */
     F32_FORWARD(DType.F32, 0, 256, false), BF16_FORWARD(DType.BF16, 0, 256, false),
     /** Threads in reverse order, copies late, memory used again and again. */
-    F32_BACKWARD(DType.F32, 1, 1 << 20, false), BF16_BACKWARD(DType.BF16, 1, 1 << 20, false),
-    /** Launches held back, and replayed where they come again. */
+    F32_BACKWARD(DType.F32, 1, 1 << 20, false), F16_BACKWARD(DType.F16, 1, 1 << 20, false),
+    /** The same, with launches held back, and replayed where they come again. */
     BF16_GRAPHS(DType.BF16, 1, 1 << 20, true),
     /** An NVIDIA card. */
-    F32_CARD(DType.F32, -1, 64 << 20, false), BF16_CARD(DType.BF16, -1, 64 << 20, false), BF16_CARD_GRAPHS(DType.BF16,
-            -1, 64 << 20, true);
+    F32_CARD(DType.F32, -1, 64 << 20, false), BF16_CARD(DType.BF16, -1, 64 << 20, false), F16_CARD(DType.F16, -1,
+            64 << 20, false), BF16_CARD_GRAPHS(DType.BF16, -1, 64 << 20, true);
 
     final DType compute;
     final int order;

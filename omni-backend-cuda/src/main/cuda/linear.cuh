@@ -1,41 +1,11 @@
 // Linear layers and the SwiGLU pair of them.
 //
 // Few rows, as in a decode step, are bound by reading the weights: one warp makes one output for all rows at once, so that
-// each weight is read once, 16 bytes a lane. Many rows go through tiles.
+// each weight is read once, 16 bytes a lane. Many rows go through tiles. A file for each type of activations uses this, so
+// that the driver compiles only what is needed.
+#pragma once
+#include "dot.cuh"
 #include "gemm.cuh"
-
-// This lane's part of weight · x for up to N rows.
-template <int N, class T, class W>
-DEVICE void dot(float (&sums)[N], const T* __restrict__ x, const W* __restrict__ weight, int rows, int depth, bool wide) {
-    int lane = threadIdx.x & 31;
-    if (wide) {
-        constexpr int AHEAD = N == 1 ? 4 : 1;
-#pragma unroll AHEAD
-        for (int k = lane * 8; k < depth; k += 256) {
-            float w[8];
-            load8(weight + k, w);
-#pragma unroll
-            for (int n = 0; n < N; n++) {
-                if (n < rows) {
-                    float v[8];
-                    load8(x + (long long)n * depth + k, v);
-#pragma unroll
-                    for (int i = 0; i < 8; i++)
-                        sums[n] = fmaf(v[i], w[i], sums[n]);
-                }
-            }
-        }
-    } else {
-#pragma unroll 1
-        for (int k = lane; k < depth; k += 32) {
-            float w = to_float(weight[k]);
-#pragma unroll
-            for (int n = 0; n < N; n++)
-                if (n < rows)
-                    sums[n] = fmaf(to_float(x[(long long)n * depth + k]), w, sums[n]);
-        }
-    }
-}
 
 template <int N, class T, class W>
 DEVICE void linear_rows(const T* x, const W* weight, const float* bias, T* y, float* exact, int rows, int depth,
@@ -44,7 +14,7 @@ DEVICE void linear_rows(const T* x, const W* weight, const float* bias, T* y, fl
     if (column >= columns)
         return;
     float sums[N] = {};
-    dot<N>(sums, x, weight + (long long)column * depth, rows, depth, wide);
+    dot<N>(sums, x, row_of(weight, column, columns, depth), rows, depth, wide);
     int lane = threadIdx.x & 31;
     float mine = 0.0f;
 #pragma unroll
@@ -63,8 +33,8 @@ DEVICE void gated_rows(const T* x, const W* gate, const W* up, T* y, int rows, i
         return;
     float gates[N] = {};
     float ups[N] = {};
-    dot<N>(gates, x, gate + (long long)column * depth, rows, depth, wide);
-    dot<N>(ups, x, up + (long long)column * depth, rows, depth, wide);
+    dot<N>(gates, x, row_of(gate, column, columns, depth), rows, depth, wide);
+    dot<N>(ups, x, row_of(up, column, columns, depth), rows, depth, wide);
     int lane = threadIdx.x & 31;
     float mine = 0.0f;
 #pragma unroll
@@ -76,13 +46,32 @@ DEVICE void gated_rows(const T* x, const W* gate, const W* up, T* y, int rows, i
         y[(long long)lane * columns + column] = from_float<T>(mine);
 }
 
+// blockIdx.z is one of gridDim.z parts of the depth; if there are more than one, `exact` takes the sums of each part, for
+// linear_merge.
 template <class Tile, class T, class W>
 DEVICE void linear_tile(const T* x, const W* weight, const float* bias, T* y, float* exact, int rows, int depth,
                         int columns, int activation, int wide) {
     DYNAMIC_SHARED(shared);
+    int part = ((depth + 31) / 32 + gridDim.z - 1) / gridDim.z * 32;
+    if (exact)
+        exact += (long long)blockIdx.z * rows * columns;
     Tile::run(MatrixRows<T>{x, rows, depth}, MatrixRows<W>{weight, columns, depth},
               ResultRows<T>{y, exact, bias, activation, rows, columns}, blockIdx.y * Tile::ROWS,
-              blockIdx.x * Tile::COLUMNS, depth, wide, shared);
+              blockIdx.x * Tile::COLUMNS, blockIdx.z * part, min(depth, (int)(blockIdx.z + 1) * part), wide, shared);
+}
+
+// The sum of parts [parts, rows, columns]; a thread a result.
+template <class T>
+DEVICE void linear_merge(const float* sums, int parts, const float* bias, T* y, float* exact, int rows, int columns,
+                         int activation) {
+    long long size = (long long)rows * columns;
+    long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x;
+    if (i >= size)
+        return;
+    float sum = 0.0f;
+    for (int part = 0; part < parts; part++)
+        sum += sums[part * size + i];
+    ResultRows<T>{y, exact, bias, activation, rows, columns}.store((int)(i / columns), (int)(i % columns), sum);
 }
 
 template <class Tile, class T, class W>
@@ -90,7 +79,7 @@ DEVICE void gated_tile(const T* x, const W* gate, const W* up, T* y, int rows, i
     DYNAMIC_SHARED(shared);
     Tile::run(MatrixRows<T>{x, rows, depth}, PairedRows<W, Tile::RUN>{gate, up, columns, depth},
               ResultRows<T>{y, nullptr, nullptr, NONE, rows, columns}, blockIdx.y * Tile::ROWS,
-              blockIdx.x * Tile::COLUMNS, depth, wide, shared);
+              blockIdx.x * Tile::COLUMNS, 0, depth, wide, shared);
 }
 
 // Two blocks a multiprocessor: left to itself, the compiler spills to have three.
@@ -118,24 +107,23 @@ DEVICE void gated_tile(const T* x, const W* gate, const W* up, T* y, int rows, i
         gated_tile<PAIRED_TYPE>(x, gate, up, y, rows, depth, columns, wide);                                           \
     }
 
-typedef TensorTile<128, 128, 2, 4, false> Large;
-typedef TensorTile<128, 128, 2, 4, true> LargePaired;
-typedef TensorTile<64, 64, 2, 2, false> Small;
-typedef TensorTile<64, 64, 2, 2, true> SmallPaired;
-typedef PlainTile<false> Plain;
-typedef PlainTile<true> PlainPaired;
+#define MERGE(T, NAME)                                                                                                 \
+    KERNEL(256)                                                                                                        \
+    linear_merge_##NAME(const float* sums, int parts, const float* bias, T* y, float* exact, int rows, int columns,    \
+                        int activation) {                                                                              \
+        linear_merge(sums, parts, bias, y, exact, rows, columns, activation);                                          \
+    }
 
 #define ALL_ROWS(T, W, NAME)                                                                                           \
     ROWS(1, T, W, NAME)                                                                                                \
     ROWS(4, T, W, NAME)                                                                                                \
     ROWS(16, T, W, NAME)
 
-ALL_ROWS(bf16, bf16, bf16_bf16)
-ALL_ROWS(float, float, f32_f32)
-ALL_ROWS(float, bf16, f32_bf16)
-ALL_ROWS(float, f16, f32_f16)
-TILE(large, Large, LargePaired, 256, bf16, bf16, bf16_bf16)
-TILE(small, Small, SmallPaired, 128, bf16, bf16, bf16_bf16)
-TILE(plain, Plain, PlainPaired, 256, float, float, f32_f32)
-TILE(plain, Plain, PlainPaired, 256, float, bf16, f32_bf16)
-TILE(plain, Plain, PlainPaired, 256, float, f16, f32_f16)
+#define TENSOR(T, W, NAME)                                                                                             \
+    ALL_ROWS(T, W, NAME)                                                                                               \
+    TILE(large, Large<T>, LargePaired<T>, 256, T, W, NAME)                                                             \
+    TILE(small, Small<T>, SmallPaired<T>, 128, T, W, NAME)
+
+#define PLAIN(W, NAME)                                                                                                 \
+    ALL_ROWS(float, W, NAME)                                                                                           \
+    TILE(plain, Plain, PlainPaired, 256, float, W, NAME)
