@@ -12,8 +12,11 @@ import java.nio.channels.FileChannel;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.Comparator;
 import java.util.HashMap;
+import java.util.List;
 import java.util.Map;
 import java.util.Set;
 import java.util.TreeMap;
@@ -34,7 +37,6 @@ final class Checkpoint implements TensorSource {
     private final Arena arena = Arena.ofShared();
     private final Map<String, Entry> entries = new HashMap<>();
     private QuantizationMethods methods = QuantizationMethods.NONE;
-    private Fields metadata = Fields.NONE;
 
     /**
      * A tensor as it is stored.
@@ -67,7 +69,7 @@ final class Checkpoint implements TensorSource {
      * Maps those shards of a checkpoint that hold tensors of interest.
      *
      * @param wanted
-     *            by name; a shard that holds no such tensor may be absent
+     *            by name, a quantised module's parts by the name of its matrix; a shard that holds no such tensor may be absent
      * @throws CheckpointException
      *             if a file is missing, truncated or malformed, or the configuration says that the checkpoint was quantised
      *             in a way that cannot be read
@@ -105,7 +107,7 @@ final class Checkpoint implements TensorSource {
             Fields map = Fields.read(index).at("weight_map");
             Map<String, String> shards = new TreeMap<>();
             map.node().fieldNames().forEachRemaining(name -> {
-                if (wanted.test(name))
+                if (wanted.test(QuantizedMatrix.module(name, methods)))
                     shards.put(name, map.string(name, ""));
             });
             for (String shard : new TreeSet<>(shards.values()))
@@ -140,7 +142,7 @@ final class Checkpoint implements TensorSource {
         String header = new String(bytes.asSlice(8, headerSize).toArray(ValueLayout.JAVA_BYTE), StandardCharsets.UTF_8);
         Fields held = Fields.parse(file + ": header", header);
         MemorySegment data = bytes.asSlice(8 + headerSize);
-        metadata = held.has("__metadata__") ? held.at("__metadata__") : Fields.NONE;
+        Fields metadata = held.has("__metadata__") ? held.at("__metadata__") : Fields.NONE;
         for (var names = held.node().fieldNames(); names.hasNext();) {
             String name = names.next();
             if (name.equals("__metadata__"))
@@ -203,11 +205,6 @@ final class Checkpoint implements TensorSource {
         }
     }
 
-    /** An entry of the metadata of the file mapped last, or null. */
-    String metadata(String name) {
-        return metadata.string(name, null);
-    }
-
     Path directory() {
         return directory;
     }
@@ -231,6 +228,19 @@ final class Checkpoint implements TensorSource {
                 names.add(matrix);
         }
         return names;
+    }
+
+    /** The files, in order, with the {@link #names} of the tensors that lie in each, as they lie there. */
+    Map<Path, List<String>> files() {
+        Map<Path, List<String>> files = new TreeMap<>();
+        entries.values().stream().sorted(Comparator.comparingLong(entry -> entry.tensor().data().address()))
+                .forEach(entry -> {
+                    List<String> names = files.computeIfAbsent(entry.file(), file -> new ArrayList<>());
+                    String name = QuantizedMatrix.matrix(entry.name(), methods);
+                    if (name != null)
+                        names.add(name);
+                });
+        return files;
     }
 
     /** What is stored under this name, or null. */

@@ -1,5 +1,7 @@
 package io.omni.core;
 
+import com.fasterxml.jackson.databind.JsonNode;
+import com.fasterxml.jackson.databind.node.ObjectNode;
 import java.util.ArrayList;
 import java.util.EnumSet;
 import java.util.List;
@@ -62,9 +64,16 @@ record QuantizationMethods(Set<Method> methods, boolean zeroPoints, List<int[]> 
         return found.isEmpty() ? NONE : new QuantizationMethods(methods, zeroPoints, blocks);
     }
 
-    /** Whether {@code name} in a configuration says how weights are quantised. */
-    static boolean describes(String name) {
-        return KEYS.contains(name);
+    /** Takes all that {@link #of} reads out of a configuration and tells whether there was any. */
+    static boolean remove(JsonNode config) {
+        boolean removed = false;
+        if (config instanceof ObjectNode object) {
+            removed = KEYS.stream().anyMatch(object::has);
+            object.remove(KEYS);
+        }
+        for (JsonNode child : config)
+            removed |= remove(child);
+        return removed;
     }
 
     private static void collect(Fields config, List<Fields> found) {
@@ -72,7 +81,7 @@ record QuantizationMethods(Set<Method> methods, boolean zeroPoints, List<int[]> 
             String name = names.next();
             if (!config.node().path(name).isObject())
                 continue;
-            if (describes(name))
+            if (KEYS.contains(name))
                 found.add(new Fields(config.where() + ": " + name, config.node().path(name)));
             else
                 collect(config.at(name), found);

@@ -45,6 +45,7 @@ final class QuantizedMatrix {
     }
 
     private final String name;
+    private final HostTensor stored;
     private final int rows;
     private final int columns;
     private final Rows numbers;
@@ -59,9 +60,11 @@ final class QuantizedMatrix {
      * @param floats
      *            what elements are rounded to if no block holds them exactly
      */
-    private QuantizedMatrix(String name, int rows, int columns, Rows numbers, Rows scales, boolean whole,
+    private QuantizedMatrix(String name, HostTensor stored, int rows, int columns, Rows numbers, Rows scales,
+            boolean whole,
             DType floats) {
         this.name = name;
+        this.stored = stored;
         this.rows = rows;
         this.columns = columns;
         this.numbers = numbers;
@@ -82,6 +85,12 @@ final class QuantizedMatrix {
         if (name.endsWith(".qweight"))
             return name.substring(0, name.length() - "qweight".length()) + "weight";
         return COMPANIONS.stream().anyMatch(name::endsWith) ? null : name;
+    }
+
+    /** The name of the matrix that the tensor {@code name} is any part of, or the name itself. */
+    static String module(String name, QuantizationMethods methods) {
+        String matrix = matrix(name, methods);
+        return matrix != null ? matrix : name.substring(0, name.lastIndexOf('.')) + ".weight";
     }
 
     /**
@@ -108,8 +117,9 @@ final class QuantizedMatrix {
         };
     }
 
-    String name() {
-        return name;
+    /** The main tensor, as it is stored. */
+    HostTensor stored() {
+        return stored;
     }
 
     int[] shape() {
@@ -202,7 +212,7 @@ final class QuantizedMatrix {
             long rowBytes = 4L * shape[1];
             Rows numbers = less(zeros, zeros == null ? 1 << bits - 1 : 0,
                     (r, to) -> unpack(data.asSlice(r * rowBytes, rowBytes), bits, to));
-            return new QuantizedMatrix(prefix + "weight", rows, columns, numbers,
+            return new QuantizedMatrix(prefix + "weight", packed.tensor(), rows, columns, numbers,
                     spread(scale.tensor(), scale, rows, columns, groups), true, floats(scale));
         }
 
@@ -258,7 +268,7 @@ final class QuantizedMatrix {
                 for (int i = 0; i < to.length; i++)
                     to[i] = data.get(ValueLayout.JAVA_BYTE, (long) r * to.length + i);
             });
-            return new QuantizedMatrix(prefix + "weight", shape[0], shape[1], numbers,
+            return new QuantizedMatrix(prefix + "weight", weight.tensor(), shape[0], shape[1], numbers,
                     spread(scale.tensor(), scale, shape[0], shape[1], groups(shape[1])), true, floats(scale));
         }
 
@@ -272,7 +282,7 @@ final class QuantizedMatrix {
                 for (int i = 0; i < to.length; i++)
                     to[i] = values[data.get(ValueLayout.JAVA_BYTE, (long) r * to.length + i) & 255];
             };
-            return new QuantizedMatrix(prefix + "weight", shape[0], shape[1], numbers,
+            return new QuantizedMatrix(prefix + "weight", weight.tensor(), shape[0], shape[1], numbers,
                     spread(scale.tensor(), scale, shape[0], shape[1], null), false, floats(scale));
         }
 
@@ -302,7 +312,7 @@ final class QuantizedMatrix {
                         for (int i = 0; i < to.length; i++)
                             to[i] = nibble(data, words, i, r);
                     });
-            return new QuantizedMatrix(prefix + "weight", rows, columns, numbers,
+            return new QuantizedMatrix(prefix + "weight", packed.tensor(), rows, columns, numbers,
                     spread(HostTensor.of("scales", scales, rows, groups), scale, rows, columns, null), true,
                     floats(scale));
         }
