@@ -48,7 +48,17 @@ public interface Backend extends AutoCloseable {
      */
     Tensor weight(HostTensor host, WeightRole role);
 
-    /** A new, empty cache. The caller owns it. */
+    /** Types that caches can have; F32 is always among them. */
+    default Set<DType> cacheTypes() {
+        return Set.of(DType.F32, DType.I8);
+    }
+
+    /**
+     * A new, empty cache. The caller owns it.
+     *
+     * @throws IllegalArgumentException
+     *             if the type is not in {@link #cacheTypes}
+     */
     default KvCache cache(CacheSpec spec) {
         return new HostKvCache(spec);
     }

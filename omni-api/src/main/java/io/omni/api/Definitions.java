@@ -376,4 +376,18 @@ public final class Definitions {
         if (index < 0 || index >= entries)
             throw new IllegalArgumentException("index " + index + ", expected 0 to " + (entries - 1));
     }
+
+    /** Keys or values, {@code headDim} numbers a head, as a cache of type {@link DType#I8} keeps them; see {@link CacheSpec}. */
+    public static float[] eightBits(float[] x, int headDim) {
+        float[] kept = new float[x.length];
+        for (int head = 0; head < x.length; head += headDim) {
+            float largest = 0;
+            for (int i = head; i < head + headDim; i++)
+                largest = Math.max(largest, Math.abs(x[i]));
+            float scale = largest / 127;
+            for (int i = head; i < head + headDim; i++)
+                kept[i] = scale == 0 ? 0 : scale * (float) Math.rint(x[i] / scale);
+        }
+        return kept;
+    }
 }

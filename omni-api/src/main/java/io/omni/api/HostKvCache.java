@@ -37,9 +37,13 @@ class HostKvCache implements KvCache {
             keys[layer] = Arrays.copyOf(keys[layer], capacity);
             values[layer] = Arrays.copyOf(values[layer], capacity);
         }
-        System.arraycopy(k, from * width, keys[layer], lengths[layer] * width, n * width);
-        System.arraycopy(v, from * width, values[layer], lengths[layer] * width, n * width);
+        System.arraycopy(kept(k), from * width, keys[layer], lengths[layer] * width, n * width);
+        System.arraycopy(kept(v), from * width, values[layer], lengths[layer] * width, n * width);
         lengths[layer] += n;
+    }
+
+    private float[] kept(float[] x) {
+        return spec.type() == DType.I8 ? Definitions.eightBits(x, spec.headDim()) : x;
     }
 
     /** [length, kvHeads · headDim]. */

@@ -3,6 +3,7 @@ package io.omni.core;
 import io.omni.api.Activation;
 import io.omni.api.Backend;
 import io.omni.api.Conv1d;
+import io.omni.api.DType;
 import io.omni.api.KvCache;
 import io.omni.api.Packed;
 import io.omni.api.Scope;
@@ -108,7 +109,7 @@ public final class Code2Wav {
 
     /** What the transformer makes of frames, in one pass: {@code [frames, hidden]}, in the caller's scope. */
     public Tensor transformer(int[][] codes) {
-        try (KvCache cache = preTransformer.newCache()) {
+        try (KvCache cache = preTransformer.newCache(DType.F32)) {
             return transformer(codes, cache);
         }
     }
@@ -174,7 +175,7 @@ public final class Code2Wav {
 
     /** Decodes frames as they come. One thread uses a stream at a time. */
     public final class Stream implements AutoCloseable {
-        private final KvCache cache = preTransformer.newCache();
+        private final KvCache cache = preTransformer.newCache(DType.F32);
         private final State state = new State();
 
         /**

@@ -1,6 +1,7 @@
 package io.omni.core;
 
 import io.omni.api.Backend;
+import io.omni.api.DType;
 import io.omni.api.KvCache;
 import io.omni.api.Packed;
 import io.omni.api.Sampler;
@@ -44,7 +45,7 @@ public final class CodePredictor {
 
     /** A new cache for one sequence; {@link KvCache#truncate} empties it for the next frame. */
     public KvCache newCache() {
-        return model.newCache();
+        return model.newCache(DType.F32);
     }
 
     /** Embeddings of the codes of step {@code step}: {@code [sequences, hidden]}. */

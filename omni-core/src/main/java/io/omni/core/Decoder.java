@@ -4,6 +4,7 @@ import io.omni.api.Activation;
 import io.omni.api.Attention;
 import io.omni.api.AttentionOps;
 import io.omni.api.Backend;
+import io.omni.api.DType;
 import io.omni.api.KvCache;
 import io.omni.api.MoeWeights;
 import io.omni.api.Packed;
@@ -61,8 +62,8 @@ final class Decoder {
     }
 
     /** A new cache for one sequence. */
-    KvCache newCache() {
-        return backend.cache(config.cacheSpec());
+    KvCache newCache(DType type) {
+        return backend.cache(config.cacheSpec(type));
     }
 
     /**

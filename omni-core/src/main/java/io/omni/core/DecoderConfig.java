@@ -2,6 +2,7 @@ package io.omni.core;
 
 import io.omni.api.Activation;
 import io.omni.api.CacheSpec;
+import io.omni.api.DType;
 import io.omni.api.Rope;
 import java.util.Arrays;
 
@@ -97,7 +98,7 @@ public record DecoderConfig(int vocabSize, int hiddenSize, int intermediateSize,
                 : Rope.multimodal(headDim, ropeTheta, mropeSection);
     }
 
-    CacheSpec cacheSpec() {
-        return new CacheSpec(numHiddenLayers, numKeyValueHeads, headDim, slidingWindow);
+    CacheSpec cacheSpec(DType type) {
+        return new CacheSpec(numHiddenLayers, numKeyValueHeads, headDim, slidingWindow, type);
     }
 }

@@ -73,6 +73,7 @@ public final class Omni implements AutoCloseable {
         private int threads;
         private Map<String, String> properties = Map.of();
         private DType weights;
+        private DType cacheType = DType.F32;
         private boolean speech = true;
         private double warmUp;
         private final ProcessorOptions.Builder processor = ProcessorOptions.builder();
@@ -112,6 +113,15 @@ public final class Omni implements AutoCloseable {
             return this;
         }
 
+        /**
+         * Keeps keys and values of the Thinker's and the Talker's attention in this type: F32, the default, or I8, which takes
+         * about a quarter of the memory of long conversations, for a small error; see {@link io.omni.api.CacheSpec}.
+         */
+        public Builder kvCache(DType type) {
+            cacheType = type;
+            return this;
+        }
+
         /** Whether to load what speaks; true unless told otherwise. */
         public Builder speech(boolean load) {
             speech = load;
@@ -142,7 +152,7 @@ public final class Omni implements AutoCloseable {
                     ? backend
                     : backendName != null ? Backends.load(backendName, options) : Backends.best(options);
             try (WarmUp warming = new WarmUp(chosen, speech, warmUp)) {
-                Injector injector = Guice.createInjector(new OmniModule(directory, chosen, weights, speech));
+                Injector injector = Guice.createInjector(new OmniModule(directory, chosen, weights, cacheType, speech));
                 OmniModel loaded = injector.getInstance(OmniModel.class);
                 OmniProcessor reader = injector.getInstance(OmniProcessor.class);
                 warming.read(reader);

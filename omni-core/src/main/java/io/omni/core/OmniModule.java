@@ -16,6 +16,7 @@ public final class OmniModule extends AbstractModule {
     private final Path directory;
     private final Backend backend;
     private final DType matrixType;
+    private final DType cacheType;
     private final boolean speech;
 
     /**
@@ -25,9 +26,15 @@ public final class OmniModule extends AbstractModule {
      *            whether to load what speaks
      */
     public OmniModule(Path directory, Backend backend, DType matrixType, boolean speech) {
+        this(directory, backend, matrixType, DType.F32, speech);
+    }
+
+    /** The same with caches of this type, F32 or I8. */
+    public OmniModule(Path directory, Backend backend, DType matrixType, DType cacheType, boolean speech) {
         this.directory = directory;
         this.backend = backend;
         this.matrixType = matrixType;
+        this.cacheType = cacheType;
         this.speech = speech;
     }
 
@@ -51,6 +58,6 @@ public final class OmniModule extends AbstractModule {
     @Provides
     @Singleton
     OmniModel model() {
-        return OmniModel.load(backend, directory, matrixType, speech);
+        return OmniModel.load(backend, directory, matrixType, cacheType, speech);
     }
 }

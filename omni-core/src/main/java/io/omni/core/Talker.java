@@ -2,6 +2,7 @@ package io.omni.core;
 
 import io.omni.api.Activation;
 import io.omni.api.Backend;
+import io.omni.api.DType;
 import io.omni.api.KvCache;
 import io.omni.api.Packed;
 import io.omni.api.Scope;
@@ -33,13 +34,15 @@ public final class Talker {
     private final Decoder model;
     private final Tensor codecHead;
     private final CodePredictor codePredictor;
+    private final DType cacheType;
 
-    Talker(OmniConfig omni, Thinker thinker, Weights weights) {
+    Talker(OmniConfig omni, Thinker thinker, Weights weights, DType cacheType) {
         backend = weights.backend();
         ids = omni;
         config = omni.talker();
         thinkerConfig = omni.thinker();
         this.thinker = thinker;
+        this.cacheType = cacheType;
         DecoderConfig text = config.text();
         if (config.acceptHiddenLayer() > thinkerConfig.text().numHiddenLayers())
             throw new CheckpointException("config.json: talker_config: accept_hidden_layer is "
@@ -62,7 +65,7 @@ public final class Talker {
 
     /** A new cache for one sequence; the caller owns it. */
     public KvCache newCache() {
-        return model.newCache();
+        return model.newCache(cacheType);
     }
 
     /**

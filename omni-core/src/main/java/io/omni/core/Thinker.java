@@ -1,6 +1,7 @@
 package io.omni.core;
 
 import io.omni.api.Backend;
+import io.omni.api.DType;
 import io.omni.api.KvCache;
 import io.omni.api.Packed;
 import io.omni.api.Scope;
@@ -31,10 +32,12 @@ public final class Thinker {
     private final Tensor embedTokens;
     private final Decoder model;
     private final Tensor lmHead;
+    private final DType cacheType;
 
-    Thinker(ThinkerConfig config, Weights weights) {
+    Thinker(ThinkerConfig config, Weights weights, DType cacheType) {
         backend = weights.backend();
         this.config = config;
+        this.cacheType = cacheType;
         DecoderConfig text = config.text();
         audioTower = new AudioEncoder(config.audio(), weights.at("audio_tower"));
         visual = new VisionEncoder(config.vision(), weights.at("visual"));
@@ -50,7 +53,7 @@ public final class Thinker {
 
     /** A new cache for one sequence; the caller owns it. */
     public KvCache newCache() {
-        return model.newCache();
+        return model.newCache(cacheType);
     }
 
     /** Audio tokens of clips, one after another: {@code [tokens, hidden]}. Upstream: {@code get_audio_features}. */

@@ -1,6 +1,7 @@
 package io.omni.core;
 
 import io.omni.api.Backend;
+import io.omni.api.DType;
 import io.omni.api.KvCache;
 import io.omni.api.Sampler;
 import io.omni.api.Sampling;
@@ -59,7 +60,8 @@ final class WarmUp implements AutoCloseable {
         thread = Thread.ofPlatform().name("omni-warm-up").daemon().start(() -> {
             long start = System.nanoTime();
             if (seconds > 0)
-                try (OmniModel model = OmniModel.random(backend, OmniConfig.parse("warm-up", CONFIG), 1, null)) {
+                try (OmniModel model = OmniModel.random(backend, OmniConfig.parse("warm-up", CONFIG), 1, null,
+                        DType.F32)) {
                     while ((System.nanoTime() - start) / 1e9 < seconds)
                         round(model, speech);
                 }

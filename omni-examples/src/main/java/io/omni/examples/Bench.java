@@ -19,10 +19,12 @@ import java.util.function.Consumer;
  *
  * @param type
  *            of the weights
+ * @param cacheType
+ *            of keys and values
  * @param rounds
  *            repetitions, of which the median counts
  */
-record Bench(Backend backend, DType type, int rounds, Roofline roofline, PrintWriter out) {
+record Bench(Backend backend, DType type, DType cacheType, int rounds, Roofline roofline, PrintWriter out) {
     private static final String CONFIG = "qwen3-omni-30b-a3b.json";
 
     /** The released model's configuration with something cut away. */
@@ -53,7 +55,7 @@ record Bench(Backend backend, DType type, int rounds, Roofline roofline, PrintWr
     }
 
     OmniModel model(OmniConfig config) {
-        return OmniModel.random(backend, config, 1, type);
+        return OmniModel.random(backend, config, 1, type, cacheType);
     }
 
     /** Median seconds of the work, after one run that warms up. */

@@ -59,6 +59,9 @@ final class BenchCommand implements Callable<Integer> {
     @Option(names = "--weights", paramLabel = "TYPE", defaultValue = "bf16", description = "bf16, f16, f32, q8 or q4 (default: ${DEFAULT-VALUE}).")
     private String weights;
 
+    @Option(names = "--kv-cache", paramLabel = "TYPE", defaultValue = "f32", description = "f32 or q8 (default: ${DEFAULT-VALUE}).")
+    private String kvCache;
+
     @Option(names = "--threads", paramLabel = "N", defaultValue = "0", description = "Threads (default: all processors).")
     private int threads;
 
@@ -81,12 +84,12 @@ final class BenchCommand implements Callable<Integer> {
         int cores = threads > 0 ? threads : Runtime.getRuntime().availableProcessors();
         BackendOptions options = new BackendOptions(threads, Map.of());
         try (Backend chosen = backend != null ? Backends.load(backend, options) : Backends.best(options)) {
-            out.printf("backend %s, %s (%s), %d threads; real widths, %s weights, random%n", chosen.name(),
-                    chosen.device().name(), chosen.device().detail(), cores, weights);
+            out.printf("backend %s, %s (%s), %d threads; real widths, %s weights, random; %s cache%n", chosen.name(),
+                    chosen.device().name(), chosen.device().detail(), cores, weights, kvCache);
             Roofline roofline = Roofline.measure(cores);
             out.printf("roofline: %.1f GB/s read, %.0f GFLOP/s float32 multiply-add, on the host%n",
                     roofline.readGigabytes(), roofline.gigaflops());
-            Bench bench = new Bench(chosen, type(), rounds, roofline, out);
+            Bench bench = new Bench(chosen, type(), RunCommand.cacheType(kvCache), rounds, roofline, out);
             if (sections.isEmpty() || wants(Section.DECODER))
                 new DecoderBench(bench, layers, prompt, decode).run();
             if (wants(Section.AUDIO))

@@ -55,6 +55,7 @@ final class GrowthBench {
     void run(Path plot) {
         List<Plot.Curve> curves = new ArrayList<>();
         try (OmniModel model = bench.model(config)) {
+            warmUp(model);
             curves.add(context(model));
             curves.add(prompt(model));
             curves.add(batch(model));
@@ -64,6 +65,14 @@ final class GrowthBench {
             Plot.write(plot, curves);
             bench.out().println("drawn in " + plot);
         }
+    }
+
+    /** Runs until the JVM has compiled everything, so that the first point is as fast as it would be later. */
+    private void warmUp(OmniModel model) {
+        for (int i = 0; i < 5; i++)
+            try (KvCache cache = filled(model, SHORT_CONTEXT)) {
+                step(model, List.of(cache));
+            }
     }
 
     private Plot.Curve context(OmniModel model) {
@@ -105,7 +114,7 @@ final class GrowthBench {
                 SHORT_CONTEXT);
         return curve("Threads", "threads", "ms a layer and token", IntStream.rangeClosed(1, threads).toArray(), n -> {
             try (Backend backend = Backends.load(bench.backend().name(), new BackendOptions(n, Map.of()));
-                    OmniModel model = OmniModel.random(backend, config, 1, bench.type());
+                    OmniModel model = OmniModel.random(backend, config, 1, bench.type(), bench.cacheType());
                     KvCache cache = filled(model, SHORT_CONTEXT)) {
                 double ms = 1000 * step(model, List.of(cache)) / layers;
                 bench.out().printf("%8d %8.2f %8.0f%n", n, ms, SHORT_CONTEXT * layers / read(model, SHORT_CONTEXT));

@@ -4,6 +4,7 @@ import com.fasterxml.jackson.core.JsonProcessingException;
 import com.fasterxml.jackson.databind.ObjectMapper;
 import com.fasterxml.jackson.databind.node.ArrayNode;
 import com.fasterxml.jackson.databind.node.ObjectNode;
+import io.omni.api.DType;
 import io.omni.core.Code2WavConfig;
 import io.omni.core.Event;
 import io.omni.core.Omni;
@@ -46,6 +47,9 @@ final class RunCommand implements Callable<Integer> {
     @Option(names = "--backend", paramLabel = "NAME", description = "See 'omni backends'; else the best available.")
     private String backend;
 
+    @Option(names = "--kv-cache", paramLabel = "TYPE", defaultValue = "f32", description = "Keys and values of attention: f32, or q8, 8 bits, for long conversations (default: ${DEFAULT-VALUE}).")
+    private String kvCache;
+
     @Option(names = "--fps", paramLabel = "N", description = "Video frames to read a second (default: 1).")
     private Double fps;
 
@@ -86,7 +90,7 @@ final class RunCommand implements Callable<Integer> {
         Path mediaDir = media != null ? media : conversation.toAbsolutePath().getParent();
         List<List<Message>> conversations = Conversations.read(conversation, mediaDir);
         long start = System.nanoTime();
-        Omni.Builder builder = Omni.builder().speech(!noAudio).warmUp(WARM_UP);
+        Omni.Builder builder = Omni.builder().speech(!noAudio).kvCache(cacheType(kvCache)).warmUp(WARM_UP);
         if (backend != null)
             builder.backend(backend);
         builder.processor(settings -> {
@@ -105,6 +109,14 @@ final class RunCommand implements Callable<Integer> {
                 tell(replies, audio);
             return 0;
         }
+    }
+
+    static DType cacheType(String name) {
+        return switch (name) {
+            case "f32" -> DType.F32;
+            case "q8" -> DType.I8;
+            default -> throw new IllegalArgumentException("unknown --kv-cache '" + name + "', expected f32 or q8");
+        };
     }
 
     private Options options() {

@@ -2,10 +2,12 @@ package io.omni.api.conformance;
 
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
+import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
 import io.omni.api.Attention;
 import io.omni.api.AttentionOps;
 import io.omni.api.CacheSpec;
+import io.omni.api.DType;
 import io.omni.api.Definitions;
 import io.omni.api.KvCache;
 import io.omni.api.Packed;
@@ -155,6 +157,41 @@ public interface AttentionOpsConformance extends Subject {
                 sequences.forEach(s -> s.cache.close());
             }
         }
+    }
+
+    /** Keys and values in eight bits, over block limits and from short appends, against the definition of their rounding. */
+    @Test
+    default void attendCachedInEightBits() {
+        assumeTrue(backend().cacheTypes().contains(DType.I8), "no caches in eight bits");
+        AttentionOps ops = backend().attentionOps();
+        for (Attention a : new Attention[]{new Attention(4, 2, 16, true, 0), new Attention(2, 1, 33, true, 40)}) {
+            int width = a.kvHeads() * a.headDim();
+            float[] keys = {};
+            float[] values = {};
+            CacheSpec spec = new CacheSpec(1, a.kvHeads(), a.headDim(), a.window(), DType.I8);
+            try (KvCache cache = backend().cache(spec)) {
+                for (int n : new int[]{3, 60, 1, 1, 130, 1}) {
+                    Argument k = cases().activation(n, width);
+                    Argument v = cases().activation(n, width);
+                    keys = joined(keys, Definitions.eightBits(k.tensor().toFloats(), a.headDim()));
+                    values = joined(values, Definitions.eightBits(v.tensor().toFloats(), a.headDim()));
+                    ops.append(List.of(cache), 0, k.tensor(), v.tensor(), new Packed(0, n));
+                    Argument q = cases().activation(n, a.heads() * a.headDim());
+                    cases().check("attend cached in eight bits",
+                            ops.attend(q.tensor(), List.of(cache), 0, new Packed(0, n), a),
+                            Definitions.attend(q.values(), Definitions.doubles(keys), Definitions.doubles(values),
+                                    new Packed(0, n), new Packed(0, keys.length / width), a),
+                            q.tensor().shape());
+                }
+            }
+        }
+        assertThatThrownBy(() -> new CacheSpec(1, 1, 8, 0, DType.Q8)).isInstanceOf(IllegalArgumentException.class);
+    }
+
+    private static float[] joined(float[] a, float[] b) {
+        float[] all = Arrays.copyOf(a, a.length + b.length);
+        System.arraycopy(b, 0, all, a.length, b.length);
+        return all;
     }
 
     @Test

@@ -87,14 +87,15 @@ final class CpuAttentionOps implements AttentionOps {
         int[] first = new int[sequences + 1];
         for (int i = 0; i < sequences; i++)
             first[i + 1] = first[i] + CpuTensorOps.parts(packed.length(i), Flash.BLOCK);
-        long blockBytes = Flash.blockBytes(heads, dim);
+        long blockBytes = Flash.blockBytes(DType.F32, heads, dim);
         long bytes = blockBytes * first[sequences];
         long stored = backend.memory.take(bytes);
         try {
             Flash flash = new Flash(backend, attention, queries, y.address());
             for (int i = 0; i < sequences; i++) {
                 long[] blocks = Product.addresses(stored + blockBytes * first[i], blockBytes, first[i + 1] - first[i]);
-                flash.sequence(packed.offsets()[i], packed.length(i), new Flash.Keys(blocks, packed.length(i), 0));
+                flash.sequence(packed.offsets()[i], packed.length(i),
+                        new Flash.Keys(DType.F32, blocks, packed.length(i), 0));
             }
             backend.workers.run(first[sequences], block -> {
                 int i = Arrays.binarySearch(first, block);
@@ -104,7 +105,8 @@ final class CpuAttentionOps implements AttentionOps {
                     i++;
                 int from = (block - first[i]) * Flash.BLOCK;
                 long skip = token * (packed.offsets()[i] + from);
-                Flash.store(keys + skip, values + skip, Math.min(Flash.BLOCK, packed.length(i) - from), heads, dim,
+                Flash.store(DType.F32, keys + skip, values + skip, Math.min(Flash.BLOCK, packed.length(i) - from),
+                        heads, dim,
                         stored + blockBytes * block, 0);
             });
             flash.run();

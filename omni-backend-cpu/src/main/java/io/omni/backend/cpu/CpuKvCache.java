@@ -21,7 +21,7 @@ final class CpuKvCache implements KvCache {
             throw new IllegalArgumentException("a cache of " + spec);
         this.backend = backend;
         this.spec = spec;
-        blockBytes = Flash.blockBytes(spec.kvHeads(), spec.headDim());
+        blockBytes = Flash.blockBytes(spec.type(), spec.kvHeads(), spec.headDim());
         blocks = new long[spec.layers()][0];
         lengths = new int[spec.layers()];
         dropped = new int[spec.layers()];
@@ -70,8 +70,8 @@ final class CpuKvCache implements KvCache {
             int position = lengths[layer] + done;
             int first = position % Flash.BLOCK;
             int count = Math.min(n - done, Flash.BLOCK - first);
-            Flash.store(k + token * done, v + token * done, count, heads, dim, blocks[layer][position / Flash.BLOCK],
-                    first);
+            Flash.store(spec.type(), k + token * done, v + token * done, count, heads, dim,
+                    blocks[layer][position / Flash.BLOCK], first);
             done += count;
         }
         lengths[layer] += n;
@@ -88,7 +88,7 @@ final class CpuKvCache implements KvCache {
 
     Flash.Keys keys(int layer) {
         checkOpen();
-        return new Flash.Keys(Arrays.copyOf(blocks[layer], blockCount(lengths[layer])), lengths[layer],
+        return new Flash.Keys(spec.type(), Arrays.copyOf(blocks[layer], blockCount(lengths[layer])), lengths[layer],
                 dropped[layer] * Flash.BLOCK);
     }
 

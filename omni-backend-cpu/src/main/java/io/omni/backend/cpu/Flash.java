@@ -1,11 +1,16 @@
 package io.omni.backend.cpu;
 
 import io.omni.api.Attention;
+import io.omni.api.DType;
 import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
 import java.nio.ByteOrder;
 import java.util.ArrayList;
 import java.util.List;
+import jdk.incubator.vector.ByteVector;
 import jdk.incubator.vector.FloatVector;
+import jdk.incubator.vector.VectorOperators;
+import jdk.incubator.vector.VectorShape;
 import jdk.incubator.vector.VectorSpecies;
 
 /**
@@ -24,12 +29,17 @@ final class Flash {
 
     // kernels call the Vector API itself: the compiler inlines it at any size of the method, but not functions of ours
     private static final VectorSpecies<Float> F = Lanes.F;
+    // as many bytes as there are lanes; with the shortest vectors half of those read are left alone
+    private static final VectorSpecies<Byte> B = VectorSpecies.of(byte.class,
+            VectorShape.forBitSize(Math.max(64, 8 * Lanes.LANES)));
     private static final MemorySegment ALL = Memory.ALL;
     private static final ByteOrder ORDER = ByteOrder.LITTLE_ENDIAN;
 
     /**
      * One sequence's keys and values.
      *
+     * @param type
+     *            F32 or I8
      * @param blocks
      *            the address of each block, as {@link #store} writes it
      * @param length
@@ -37,7 +47,7 @@ final class Flash {
      * @param dropped
      *            how many of them are gone
      */
-    record Keys(long[] blocks, int length, int dropped) {}
+    record Keys(DType type, long[] blocks, int length, int dropped) {}
 
     /** Queries {@code from} to {@code to} of a sequence whose first is row {@code row}, with the heads of one key head. */
     private record Tile(int row, int from, int to, int position, int kvHead, Keys keys) {}
@@ -67,13 +77,20 @@ final class Flash {
         return (dim + Lanes.LANES - 1) / Lanes.LANES * Lanes.LANES;
     }
 
-    private static long keyBytes(int heads, int dim) {
-        return 4L * BLOCK * heads * dim;
+    /**
+     * Bytes of a block: [heads, dim, BLOCK] keys, then [heads, BLOCK, dim] values with each row padded to whole vectors; of
+     * type I8, after these, [heads, BLOCK] scales of keys and as many of values.
+     */
+    static long blockBytes(DType type, int heads, int dim) {
+        return scalesAt(type, heads, dim) + (type == DType.I8 ? 2 * 4L * BLOCK * heads : 0);
     }
 
-    /** Bytes of a block: [heads, dim, BLOCK] keys, then [heads, BLOCK, dim] values with each row padded to whole vectors. */
-    static long blockBytes(int heads, int dim) {
-        return keyBytes(heads, dim) + 4L * BLOCK * heads * padded(dim);
+    private static long valuesAt(DType type, int heads, int dim) {
+        return type.bytes((long) BLOCK * heads * dim);
+    }
+
+    private static long scalesAt(DType type, int heads, int dim) {
+        return valuesAt(type, heads, dim) + type.bytes((long) BLOCK * heads * padded(dim));
     }
 
     Flash to(long result) {
@@ -90,20 +107,46 @@ final class Flash {
      * @param v
      *            [n, heads, dim]
      */
-    static void store(long k, long v, int n, int heads, int dim, long block, int first) {
-        long head = 4L * dim;
+    static void store(DType type, long k, long v, int n, int heads, int dim, long block, int first) {
+        long values = block + valuesAt(type, heads, dim);
+        long scales = block + scalesAt(type, heads, dim);
+        long size = type.bytes(1);
         for (int h = 0; h < heads; h++)
-            for (int d = 0; d < dim; d++) {
-                long from = k + head * h + 4L * d;
-                long to = block + 4L * (BLOCK * ((long) h * dim + d) + first);
-                for (int i = 0; i < n; i++)
-                    Lanes.putInt(to + 4L * i, Lanes.getInt(from + head * heads * i));
+            for (int i = 0; i < n; i++) {
+                long from = 4L * dim * ((long) heads * i + h);
+                int token = first + i;
+                long key = block + size * ((long) BLOCK * dim * h + token);
+                long value = values + size * padded(dim) * ((long) BLOCK * h + token);
+                if (type == DType.I8) {
+                    long scale = scales + 4L * (BLOCK * h + token);
+                    Lanes.put(scale, toBytes(k + from, dim, key, BLOCK));
+                    Lanes.put(scale + 4L * BLOCK * heads, toBytes(v + from, dim, value, 1));
+                } else {
+                    for (int d = 0; d < dim; d++)
+                        Lanes.putInt(key + 4L * BLOCK * d, Lanes.getInt(k + from + 4L * d));
+                    Lanes.copy(v + from, value, 4L * dim);
+                }
             }
-        long values = block + keyBytes(heads, dim);
-        long row = 4L * padded(dim);
-        for (int h = 0; h < heads; h++)
-            for (int i = 0; i < n; i++)
-                Lanes.copy(v + head * ((long) heads * i + h), values + row * ((long) h * BLOCK + first + i), head);
+    }
+
+    /** Writes a head's numbers as eight-bit integers, {@code step} bytes apart; returns their scale. */
+    private static float toBytes(long x, int dim, long to, int step) {
+        float largest = 0;
+        for (int d = 0; d < dim; d++)
+            largest = Math.max(largest, Math.abs(Lanes.get(x + 4L * d)));
+        float scale = largest / 127;
+        for (int d = 0; d < dim; d++)
+            ALL.set(ValueLayout.JAVA_BYTE, to + (long) step * d,
+                    (byte) (scale == 0 ? 0 : Math.rint(Lanes.get(x + 4L * d) / scale)));
+        return scale;
+    }
+
+    /** Widens {@code n} eight-bit integers, whole vectors. */
+    private static void widen(long from, int n, long to) {
+        for (int i = 0; i < n; i += Lanes.LANES)
+            ((FloatVector) ByteVector.fromMemorySegment(B, ALL, from + i, ORDER).convertShape(VectorOperators.B2F, F,
+                    0))
+                    .intoMemorySegment(ALL, to + 4L * i, ORDER);
     }
 
     /** Adds the {@code n} last queries of a sequence, from row {@code row} of q on. */
@@ -219,21 +262,36 @@ final class Flash {
         clear(state, rows);
         int lo = Math.max(start(tile, 0), chunk * CHUNK);
         int hi = Math.min(end(tile, rows - 1), (chunk + 1) * CHUNK);
-        long bytes = 4L * rows * (dim + BLOCK);
+        Keys keys = tile.keys;
+        boolean eight = keys.type == DType.I8;
+        long bytes = 4L * (rows * (dim + BLOCK) + (eight ? BLOCK * (dim + wide) : 0));
         long scaled = backend.memory.take(bytes);
         long scores = scaled + 4L * rows * dim;
+        long wideKeys = scores + 4L * rows * BLOCK;
+        long wideValues = wideKeys + 4L * BLOCK * dim;
         try {
             for (int r = 0; r < rows; r++)
                 Rows.scale(attention.scale(), query(tile, r, q), scaled + 4L * dim * r, dim);
             int[] from = new int[rows];
             int[] to = new int[rows];
             float[] fade = new float[rows];
-            Keys keys = tile.keys;
             for (int block = lo / BLOCK; block * BLOCK < hi; block++) {
                 int base = block * BLOCK;
-                long k = keys.blocks[block] + 4L * BLOCK * dim * tile.kvHead;
-                long v = keys.blocks[block] + keyBytes(attention.kvHeads(), dim) + 4L * BLOCK * wide * tile.kvHead;
+                long at = keys.blocks[block];
+                int head = tile.kvHead * BLOCK;
+                long k = at + keys.type.bytes((long) head * dim);
+                long v = at + valuesAt(keys.type, attention.kvHeads(), dim) + keys.type.bytes((long) head * wide);
+                long keyScales = at + scalesAt(keys.type, attention.kvHeads(), dim) + 4L * head;
+                long valueScales = keyScales + 4L * BLOCK * attention.kvHeads();
+                if (eight) {
+                    widen(k, BLOCK * dim, wideKeys);
+                    widen(v, BLOCK * wide, wideValues);
+                    k = wideKeys;
+                    v = wideValues;
+                }
                 score(rows, scaled, k, scores);
+                for (int r = 0; eight && r < rows; r++)
+                    Rows.multiply(scores + 4L * BLOCK * r, keyScales, scores + 4L * BLOCK * r, BLOCK);
                 for (int r = 0; r < rows; r++) {
                     from[r] = Math.max(start(tile, r) - base, 0);
                     to[r] = Math.min(end(tile, r) - base, BLOCK);
@@ -247,6 +305,8 @@ final class Flash {
                     float sum = Rows.exp(s, max, s, n);
                     Lanes.put(state + 4L * r, max);
                     Lanes.put(sums + 4L * r, Math.fma(Lanes.get(sums + 4L * r), fade[r], sum));
+                    if (eight)
+                        Rows.multiply(s, valueScales + 4L * from[r], s, n);
                 }
                 weigh(rows, from, to, fade, scores, v, weighted);
             }

@@ -348,8 +348,16 @@ final class CudaBackend implements Backend {
     }
 
     @Override
+    public Set<DType> cacheTypes() {
+        return Set.of(DType.F32);
+    }
+
+    @Override
     public KvCache cache(CacheSpec spec) {
         checkOpen();
+        if (!cacheTypes().contains(spec.type()))
+            throw new IllegalArgumentException(
+                    "a cache of type " + spec.type() + ", expected one of " + cacheTypes() + " on " + name());
         return new CudaKvCache(this, spec);
     }
 

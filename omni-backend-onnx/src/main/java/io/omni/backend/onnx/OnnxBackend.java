@@ -300,8 +300,16 @@ final class OnnxBackend implements Backend {
     }
 
     @Override
+    public Set<DType> cacheTypes() {
+        return Set.of(DType.F32);
+    }
+
+    @Override
     public KvCache cache(CacheSpec spec) {
         check();
+        if (!cacheTypes().contains(spec.type()))
+            throw new IllegalArgumentException(
+                    "a cache of type " + spec.type() + ", expected one of " + cacheTypes() + " on " + name());
         var cache = new OnnxKvCache(this, spec);
         owned.add(cache);
         return cache;
