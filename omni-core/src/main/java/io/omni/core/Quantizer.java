@@ -118,6 +118,8 @@ public final class Quantizer {
         if (!type.isQuantized())
             throw new IllegalArgumentException("quantising to " + type + ", expected Q8 or Q4");
         try {
+            if (!Files.isDirectory(from))
+                throw new CheckpointException(from + ": no such folder");
             Files.createDirectories(to);
             if (Files.isSameFile(from, to))
                 throw new CheckpointException(to + ": the same folder as the checkpoint, expected another");
@@ -232,7 +234,7 @@ public final class Quantizer {
             source.update(tensor.data().asSlice(0, Math.min(SAMPLE, tensor.data().byteSize())).asByteBuffer());
             if (tensor.dtype().isQuantized())
                 throw new CheckpointException(
-                        file + ": " + name + " is quantised already, to " + tensor.dtype() + " by this program");
+                        file + ": " + name + " is quantised already, to " + tensor.dtype());
             int[] shape = matrix == null ? tensor.shape() : matrix.shape();
             DType stored = matrix == null ? tensor.dtype() : matrix.type();
             boolean smaller = stored.isFloating() && covers(name, shape, type)
@@ -258,7 +260,7 @@ public final class Quantizer {
                 return true;
         }
         throw new CheckpointException(file + ": holds something else than " + from.resolve(shard.name) + " in "
-                + typeName() + ", expected " + typeName() + ": choose an empty folder");
+                + typeName() + ": choose an empty folder");
     }
 
     /** Configuration, tokenizer and whatever else lies beside the shards; hidden folders are caches of tools. */

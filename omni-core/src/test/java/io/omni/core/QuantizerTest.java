@@ -122,9 +122,11 @@ class QuantizerTest {
         assertThat(out.resolve("model.safetensors.index.json")).exists();
         assertThat(progress.getLast().bytes()).isEqualTo(progress.getLast().totalBytes());
         assertThatThrownBy(() -> Quantizer.quantize(Reference.MODEL, out, DType.Q4, progress::add))
-                .isInstanceOf(CheckpointException.class).hasMessageContaining("expected q4: choose an empty folder");
+                .isInstanceOf(CheckpointException.class).hasMessageContaining(" in q4: choose an empty folder");
         assertThatThrownBy(() -> Quantizer.quantize(out, folder.resolve("again"), DType.Q8, progress::add))
                 .isInstanceOf(CheckpointException.class).hasMessageContaining("is quantised already, to Q8");
+        assertFails(folder.resolve("nowhere"), folder.resolve("new"), "nowhere: no such folder");
+        assertThat(folder.resolve("new")).doesNotExist();
         assertThatThrownBy(() -> Quantizer.quantize(out, out, DType.Q8, progress::add))
                 .isInstanceOf(CheckpointException.class).hasMessageContaining("the same folder");
     }
