@@ -29,14 +29,14 @@ import java.util.stream.IntStream;
 /**
  * Writes a copy of a checkpoint folder in which the large matrices are quantised; {@code docs/quantization.md} describes
  * the files. Covered are the matrices of attention, experts and MLPs in the decoder layers of Thinker, Talker and code
- * predictor, and their heads, as far as their rows are whole blocks: nearly all that a decoded token reads. Everything
+ * predictor, and their heads, as far as they are whole blocks: nearly all that a decoded token reads. Everything
  * else keeps its type.
  */
 public final class Quantizer {
     /** Metadata of a shard: the type of its quantised tensors, {@code q8} or {@code q4}. */
     static final String TYPE = "omni.quantization";
     /** Prefix of metadata that tell a tensor's type and shape, such as {@code Q8 2048 768}. */
-    static final String TENSOR = "omni.tensor.";
+    static final String TENSOR = "omni.blocks.";
 
     private static final ObjectMapper JSON = new ObjectMapper();
     private static final Pattern COVERED = Pattern
@@ -98,22 +98,20 @@ public final class Quantizer {
 
     /** Whether a tensor of this name and shape is quantised to this type. */
     static boolean covers(String name, int[] shape, DType type) {
-        return shape.length == 2 && Quantization.fits(type, shape[1]) && COVERED.matcher(name).matches();
+        return shape.length == 2 && Quantization.fits(type, shape) && COVERED.matcher(name).matches();
     }
 
-    /** Quantises all rows of a matrix. */
+    /** Quantises a matrix, a row of blocks at a time. */
     static void convert(HostTensor host, DType type, MemorySegment to) {
-        int width = host.shape()[host.shape().length - 1];
-        int rows = width == 0 ? 0 : (int) (host.size() / width);
-        long rowBytes = type.bytes(width);
-        IntStream.range(0, rows).parallel().forEach(r -> {
-            float[] row = new float[width];
-            for (int i = 0; i < width; i++)
-                row[i] = host.getFloat((long) r * width + i);
+        int columns = host.shape()[1];
+        int band = type.blockSize() * columns;
+        IntStream.range(0, host.shape()[0] / type.blockSize()).parallel().forEach(i -> {
+            float[] values = host.rows(i * type.blockSize(), (i + 1) * type.blockSize()).toFloats();
             try {
-                Quantization.quantize(row, type, to, r * rowBytes);
+                Quantization.quantize(values, columns, type, to, i * type.bytes(band));
             } catch (IllegalArgumentException e) {
-                throw new CheckpointException(host.name() + ": row " + r + ": " + e.getMessage(), e);
+                throw new CheckpointException(host.name() + ": rows from " + i * type.blockSize() + " on: "
+                        + e.getMessage(), e);
             }
         });
     }
@@ -247,7 +245,7 @@ public final class Quantizer {
             var shape = entry.putArray("shape");
             if (plan.quantised) {
                 int[] logical = tensor.shape();
-                shape.add(logical[0]).add(type.bytes(logical[1]));
+                shape.add(logical[0] / type.blockSize()).add(type.bytes((long) type.blockSize() * logical[1]));
                 metadata.put(TENSOR + tensor.name(), type + " " + logical[0] + " " + logical[1]);
             } else
                 for (int n : tensor.shape())
@@ -276,7 +274,8 @@ public final class Quantizer {
         }
         int rows = tensor.shape()[0];
         long rowBytes = tensor.dtype().bytes(tensor.shape()[1]);
-        int each = Math.clamp(PIECE / Math.max(1, rowBytes), 1, Math.max(1, rows));
+        int block = type.blockSize();
+        int each = Math.clamp(PIECE / Math.max(1, rowBytes) / block * block, block, Math.max(block, rows));
         byte[] piece = new byte[Math.toIntExact(type.bytes((long) each * tensor.shape()[1]))];
         for (int from = 0; from < rows; from += each) {
             HostTensor part = tensor.rows(from, Math.min(rows, from + each));
