@@ -19,8 +19,7 @@ public interface Backend extends AutoCloseable {
     Device device();
 
     /**
-     * Types that {@link #weight} takes for {@link WeightRole#MATRIX}. Other roles take F32, F16 and BF16, and
-     * {@link WeightRole#EMBEDDING} also the quantised types among these.
+     * Types that {@link #weight} takes for {@link WeightRole#MATRIX}. Other roles take F32, F16 and BF16.
      */
     Set<DType> weightTypes();
 

@@ -1,6 +1,6 @@
 package io.omni.api;
 
-/** Element type of a {@link Tensor} or {@link HostTensor}, with the number of bytes that a block of elements takes. */
+/** Element type of a {@link Tensor} or {@link HostTensor}, with the number of bytes that one, or a block of them, takes. */
 public enum DType {
     /** IEEE 754 binary32. */
     F32(1, 4),
@@ -17,18 +17,15 @@ public enum DType {
     /** One byte, 0 or 1. */
     BOOL(1, 1),
     /**
-     * Blocks of 32 elements along a row in 34 bytes: a binary16 scale, little-endian, then 32 signed bytes q in the order
-     * of the elements. An element is scale · q, which float32 holds exactly. {@link Quantization} says how values are
-     * rounded. GGML's {@code q8_0} lies in memory the same way.
+     * Blocks of 32 rows by 32 columns of a matrix in 1088 bytes: a binary16 scale for each row, and signed integers q of 8
+     * bits. An element is scale · q, which float32 holds exactly. {@link Quantization} is the definition.
      */
-    Q8(32, 34),
+    Q8(32, 1088),
     /**
-     * Blocks of 32 elements along a row in 18 bytes: a binary16 scale, little-endian, then 16 bytes, of which byte j holds
-     * element j in its low four bits and element j + 16 in its high ones, each as q + 8 for a q from −8 to 7. An element is
-     * scale · q, which float32 holds exactly; the scale may be negative. {@link Quantization} says how values are
-     * rounded. GGML's {@code q4_0} lies in memory the same way.
+     * Blocks of 32 rows by 32 columns of a matrix in 576 bytes: a binary16 scale for each row, and signed integers q of 4
+     * bits. An element is scale · q, which float32 holds exactly. {@link Quantization} is the definition.
      */
-    Q4(32, 18);
+    Q4(32, 576);
 
     private final int blockSize;
     private final int blockBytes;
@@ -38,7 +35,7 @@ public enum DType {
         this.blockBytes = blockBytes;
     }
 
-    /** Elements stored together; 1 for plain types, more for block-quantised ones, whose rows are whole blocks. */
+    /** Rows and columns of a block: 1 for plain types, 32 for quantised ones, whose matrices are whole blocks. */
     public int blockSize() {
         return blockSize;
     }
@@ -54,10 +51,10 @@ public enum DType {
      * @throws IllegalArgumentException if {@code elements} is not a whole number of blocks
      */
     public long bytes(long elements) {
-        if (elements % blockSize != 0)
-            throw new IllegalArgumentException(
-                    elements + " elements are not whole blocks of " + blockSize + " " + this);
-        return elements / blockSize * blockBytes;
+        int block = blockSize * blockSize;
+        if (elements % block != 0)
+            throw new IllegalArgumentException(elements + " elements are not whole blocks of " + block + " " + this);
+        return elements / block * blockBytes;
     }
 
     /** Whether elements are real numbers rather than integers or truth values. */

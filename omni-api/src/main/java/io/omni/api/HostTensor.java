@@ -27,9 +27,9 @@ public record HostTensor(String name, DType dtype, int[] shape, MemorySegment da
     private static final ValueLayout.OfLong LONG = ValueLayout.JAVA_LONG_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
 
     public HostTensor {
-        if (dtype.isQuantized() && (shape.length == 0 || shape[shape.length - 1] % dtype.blockSize() != 0))
-            throw new IllegalArgumentException(name + ": rows of " + (shape.length == 0 ? 1 : shape[shape.length - 1])
-                    + " elements are not whole blocks of " + dtype.blockSize() + " " + dtype);
+        if (!Quantization.fits(dtype, shape))
+            throw new IllegalArgumentException(name + ": " + Arrays.toString(shape)
+                    + " is no matrix of whole blocks of 32 by 32 elements, as " + dtype + " needs");
         long expected = dtype.bytes(size(shape));
         if (data.byteSize() != expected)
             throw new IllegalArgumentException(name + ": " + data.byteSize() + " bytes for " + dtype + " "
@@ -54,16 +54,26 @@ public record HostTensor(String name, DType dtype, int[] shape, MemorySegment da
         return size(shape);
     }
 
-    /** Rows {@code from} (inclusive) to {@code to} (exclusive) of the outermost dimension, sharing the memory. */
+    /**
+     * Rows {@code from} (inclusive) to {@code to} (exclusive) of the outermost dimension, sharing the memory; of a
+     * quantised matrix, whole blocks.
+     */
     public HostTensor rows(int from, int to) {
+        if (from % dtype.blockSize() != 0 || to % dtype.blockSize() != 0)
+            throw new IllegalArgumentException(name + ": rows " + from + " to " + to + ", expected multiples of "
+                    + dtype.blockSize() + " for " + dtype);
         int[] part = shape.clone();
         part[0] = to - from;
-        long rowBytes = shape[0] == 0 ? 0 : dtype.bytes(size() / shape[0]);
-        return new HostTensor(name, dtype, part, data.asSlice(from * rowBytes, (to - from) * rowBytes));
+        long row = shape[0] == 0 ? 0 : size() / shape[0];
+        long offset = dtype.bytes(from * row);
+        return new HostTensor(name, dtype, part, data.asSlice(offset, dtype.bytes(size(part))));
     }
 
-    /** The same elements seen with another shape of the same size. */
+    /** The same elements seen with another shape of the same size; a quantised matrix has no other. */
     public HostTensor reshape(int... newShape) {
+        if (dtype.isQuantized() && !Arrays.equals(shape, newShape))
+            throw new IllegalArgumentException(name + ": " + dtype + " " + Arrays.toString(shape) + " seen as "
+                    + Arrays.toString(newShape) + ", but its blocks are of rows and columns");
         return new HostTensor(name, dtype, newShape, data);
     }
 
@@ -76,7 +86,7 @@ public record HostTensor(String name, DType dtype, int[] shape, MemorySegment da
             case I32 -> data.get(INT, index * 4);
             case I64 -> data.get(LONG, index * 8);
             case I8, BOOL -> data.get(ValueLayout.JAVA_BYTE, index);
-            case Q8, Q4 -> Quantization.get(data, dtype, index);
+            case Q8, Q4 -> Quantization.get(data, dtype, shape[1], index);
         };
     }
 

@@ -5,7 +5,10 @@ import java.lang.foreign.ValueLayout;
 import java.nio.ByteOrder;
 
 /**
- * How float rows become {@link DType#Q8} and {@link DType#Q4} blocks, and what blocks mean. Each block stands for itself.
+ * How float matrices become {@link DType#Q8} and {@link DType#Q4} blocks, and what blocks mean.
+ *
+ * <p>
+ * Thirty-two columns of a row share a scale, and each stands for itself:
  *
  * <ul>
  * <li><b>Q8</b>: the scale is the smallest binary16 number not below max|x| / 127, and q = x / scale rounded to the nearest
@@ -17,70 +20,74 @@ import java.nio.ByteOrder;
  * </ul>
  *
  * <p>
- * A block that is all zeros has scale 0. Values that a block holds exactly come back exactly where its largest |q| is 127
- * in Q8, and −8, −7 or 7 in Q4.
+ * Thirty-two columns that are all zeros have scale 0. Values that scale and q hold exactly come back exactly where the
+ * largest |q| is 127 in Q8, and −8, −7 or 7 in Q4.
+ *
+ * <p>
+ * Thirty-two rows lie together, so that a vector's lanes can be rows, and the blocks of these rows one after another, so
+ * that they are read in one stream. A block is 32 scales, little-endian, one a row, and then pieces of four bytes a row:
+ * the first piece of each of the 32 rows, the second piece of each, and so on. A piece is four elements in Q8, a byte each
+ * and q + 128 in it, and eight in Q4, four bits each and q + 8 in them, the first element in the lowest bits of the
+ * little-endian integer. So in Q8 the element of row r and column c is byte 64 + 128 · ⌊c / 4⌋ + 4 · r + c mod 4 of its
+ * block; in Q4 it is half of byte 64 + 128 · ⌊c / 8⌋ + 4 · r + ⌊c mod 8 / 2⌋.
  */
 public final class Quantization {
     private static final ValueLayout.OfShort SHORT = ValueLayout.JAVA_SHORT_UNALIGNED
             .withOrder(ByteOrder.LITTLE_ENDIAN);
     private static final int BLOCK = 32;
+    private static final int SCALES = 2 * BLOCK;
     private static final float[] Q4_DIVISORS = {-8, -8.5f, -7.5f, -7};
 
     private Quantization() {}
 
     /**
-     * Quantises a row.
+     * Quantises a matrix.
      *
-     * @param row
-     *            a whole number of blocks
+     * @param values
+     *            rows of {@code columns} elements, in whole blocks
      * @param type
      *            Q8 or Q4
      * @param to
-     *            memory for {@code type.bytes(row.length)} bytes from {@code offset} on
+     *            memory for {@code type.bytes(values.length)} bytes from {@code offset} on
      * @throws IllegalArgumentException
-     *             if the row is not whole blocks, the type is not quantised, or a value is not finite or so large that its
-     *             block's scale is beyond binary16
+     *             if the matrix is not whole blocks, the type is not quantised, or a value is not finite or so large that
+     *             its scale is beyond binary16
      */
-    public static void quantize(float[] row, DType type, MemorySegment to, long offset) {
-        checkBlocks(row.length, type);
-        long at = offset;
-        for (int from = 0; from < row.length; from += BLOCK) {
-            if (type == DType.Q8)
-                q8(row, from, to, at);
-            else
-                q4(row, from, to, at);
-            at += type.blockBytes();
+    public static void quantize(float[] values, int columns, DType type, MemorySegment to, long offset) {
+        checkBlocks(values.length, columns, type);
+        int[] q = new int[BLOCK];
+        for (int first = 0; first < values.length; first += BLOCK) {
+            float scale = type == DType.Q8 ? q8(values, first, q) : q4(values, first, q);
+            put(q, scale, type, to, offset + block(type, columns, first), first / columns % BLOCK);
         }
     }
 
     /**
-     * Stores a row of whole numbers with a scale for each block, as they are.
+     * Stores a row of whole numbers with a scale for each 32 of them, as they are.
      *
      * @param q
-     *            a whole number of blocks; from −8 to 7 for Q4
+     *            whole blocks; from −8 to 7 for Q4
      * @param scales
-     *            one for each block, a binary16 number
+     *            binary16 numbers
      * @param to
-     *            memory for {@code type.bytes(q.length)} bytes from {@code offset} on
+     *            memory of the matrix
+     * @param row
+     *            which of its rows; rows may be stored by several threads
      * @throws IllegalArgumentException
      *             if the type does not hold the row exactly
      */
-    public static void pack(byte[] q, float[] scales, DType type, MemorySegment to, long offset) {
-        checkBlocks(q.length, type);
+    public static void pack(byte[] q, float[] scales, DType type, MemorySegment to, int row) {
+        checkBlocks(BLOCK * q.length, q.length, type);
         if (scales.length != q.length / BLOCK)
             throw new IllegalArgumentException(
                     scales.length + " scales for " + q.length + " elements, expected " + q.length / BLOCK);
         for (int b = 0; b < scales.length; b++) {
             if (!isBinary16(scales[b]))
                 throw new IllegalArgumentException("a scale of " + scales[b] + " is no binary16 number");
-            long at = offset + (long) b * type.blockBytes();
-            to.set(SHORT, at, Float.floatToFloat16(scales[b]));
-            if (type == DType.Q8)
-                MemorySegment.copy(q, b * BLOCK, to, ValueLayout.JAVA_BYTE, at + 2, BLOCK);
-            else
-                for (int i = b * BLOCK; i < b * BLOCK + BLOCK / 2; i++)
-                    to.set(ValueLayout.JAVA_BYTE, at + 2 + i % BLOCK,
-                            (byte) (checkNibble(q[i]) + 8 | checkNibble(q[i + BLOCK / 2]) + 8 << 4));
+            int[] block = new int[BLOCK];
+            for (int i = 0; i < BLOCK; i++)
+                block[i] = type == DType.Q8 ? q[b * BLOCK + i] : checkNibble(q[b * BLOCK + i]);
+            put(block, scales[b], type, to, block(type, q.length, (long) row * q.length + b * BLOCK), row % BLOCK);
         }
     }
 
@@ -95,54 +102,71 @@ public final class Quantization {
         return q;
     }
 
-    /** The values of {@code row.length} elements, a whole number of blocks, from byte {@code offset} on. */
-    public static void dequantize(MemorySegment from, long offset, DType type, float[] row) {
-        checkBlocks(row.length, type);
-        MemorySegment blocks = from.asSlice(offset, type.bytes(row.length));
-        for (int i = 0; i < row.length; i++)
-            row[i] = get(blocks, type, i);
+    private static void put(int[] q, float scale, DType type, MemorySegment to, long block, int row) {
+        to.set(SHORT, block + 2 * row, Float.floatToFloat16(scale));
+        for (int i = 0; i < BLOCK; i++)
+            if (type == DType.Q8)
+            to.set(ValueLayout.JAVA_BYTE, block + q8At(row, i), (byte) (q[i] + 128));
+            else if (i % 2 == 0)
+            to.set(ValueLayout.JAVA_BYTE, block + q4At(row, i), (byte) (q[i] + 8 | q[i + 1] + 8 << 4));
     }
 
-    /** Whether rows of this length can be stored in this type. */
-    public static boolean fits(DType type, int rowLength) {
-        return rowLength % type.blockSize() == 0;
+    /** Whether a tensor of this shape can be stored in this type: in a quantised one, a matrix of whole blocks. */
+    public static boolean fits(DType type, int... shape) {
+        return !type.isQuantized()
+                || shape.length == 2 && shape[0] % type.blockSize() == 0 && shape[1] % type.blockSize() == 0;
     }
 
-    /** Element {@code index} of blocks one after another. */
-    static float get(MemorySegment data, DType type, long index) {
-        long block = index / BLOCK * type.blockBytes();
-        int i = (int) (index % BLOCK);
-        float scale = Float.float16ToFloat(data.get(SHORT, block));
+    /** Element {@code index}, counted row by row, of a matrix. */
+    static float get(MemorySegment data, DType type, int columns, long index) {
+        long block = block(type, columns, index);
+        int row = (int) (index / columns % BLOCK);
+        int column = (int) (index % columns % BLOCK);
+        float scale = Float.float16ToFloat(data.get(SHORT, block + 2 * row));
         if (type == DType.Q8)
-            return scale * data.get(ValueLayout.JAVA_BYTE, block + 2 + i);
-        int pair = data.get(ValueLayout.JAVA_BYTE, block + 2 + i % 16);
-        return scale * ((i < 16 ? pair & 15 : pair >> 4 & 15) - 8);
+            return scale * ((data.get(ValueLayout.JAVA_BYTE, block + q8At(row, column)) & 255) - 128);
+        int pair = data.get(ValueLayout.JAVA_BYTE, block + q4At(row, column));
+        return scale * ((column % 2 == 0 ? pair & 15 : pair >> 4 & 15) - 8);
     }
 
-    private static void checkBlocks(int length, DType type) {
+    /** Byte offset of the block of an element. */
+    private static long block(DType type, int columns, long index) {
+        long band = index / columns / BLOCK;
+        return (band * (columns / BLOCK) + index % columns / BLOCK) * type.blockBytes();
+    }
+
+    private static int q8At(int row, int column) {
+        return SCALES + 4 * BLOCK * (column / 4) + 4 * row + column % 4;
+    }
+
+    private static int q4At(int row, int column) {
+        return SCALES + 4 * BLOCK * (column / 8) + 4 * row + column % 8 / 2;
+    }
+
+    private static void checkBlocks(int size, int columns, DType type) {
         if (!type.isQuantized())
             throw new IllegalArgumentException("quantising to " + type + ", expected Q8 or Q4");
-        if (!fits(type, length))
+        if (columns < 1 || size % columns != 0 || !fits(type, size / columns, columns))
             throw new IllegalArgumentException(
-                    "rows of " + length + " elements are not whole blocks of " + type.blockSize() + " " + type);
+                    size + " elements in rows of " + columns + " are not whole blocks of 32 by 32 " + type);
     }
 
-    private static void q8(float[] row, int from, MemorySegment to, long at) {
-        float scale = awayFromZero(Math.abs(largest(row, from)) / 127);
-        to.set(SHORT, at, Float.floatToFloat16(scale));
+    private static float q8(float[] values, int from, int[] q) {
+        float scale = awayFromZero(Math.abs(largest(values, from)) / 127);
         for (int i = 0; i < BLOCK; i++)
-            to.set(ValueLayout.JAVA_BYTE, at + 2 + i, (byte) (scale == 0 ? 0 : Math.rint(row[from + i] / scale)));
+            q[i] = scale == 0 ? 0 : (int) Math.rint(values[from + i] / scale);
+        return scale;
     }
 
-    private static void q4(float[] row, int from, MemorySegment to, long at) {
-        float largest = largest(row, from);
+    private static float q4(float[] values, int from, int[] q) {
+        float largest = largest(values, from);
         float best = 0;
         double least = Double.POSITIVE_INFINITY;
         for (float divisor : Q4_DIVISORS) {
             float scale = awayFromZero(largest / divisor);
             double error = 0;
             for (int i = 0; i < BLOCK; i++) {
-                float e = row[from + i] - scale * nibble(row[from + i], scale);
+                float e = values[from + i] - scale * nibble(values[from + i], scale);
                 error += (double) e * e;
             }
             if (error < least) {
@@ -150,24 +174,23 @@ public final class Quantization {
                 best = scale;
             }
         }
-        to.set(SHORT, at, Float.floatToFloat16(best));
-        for (int i = 0; i < BLOCK / 2; i++)
-            to.set(ValueLayout.JAVA_BYTE, at + 2 + i,
-                    (byte) (nibble(row[from + i], best) + 8 | nibble(row[from + BLOCK / 2 + i], best) + 8 << 4));
+        for (int i = 0; i < BLOCK; i++)
+            q[i] = nibble(values[from + i], best);
+        return best;
     }
 
     private static int nibble(float value, float scale) {
         return scale == 0 ? 0 : Math.clamp((long) Math.rint(value / scale), -8, 7);
     }
 
-    private static float largest(float[] row, int from) {
+    private static float largest(float[] values, int from) {
         float largest = 0;
         for (int i = from; i < from + BLOCK; i++) {
-            if (!Float.isFinite(row[i]))
+            if (!Float.isFinite(values[i]))
                 throw new IllegalArgumentException(
-                        "element " + i + " of a row is " + row[i] + ", which no block holds");
-            if (Math.abs(row[i]) > Math.abs(largest))
-                largest = row[i];
+                        "element " + i + " is " + values[i] + ", which no block holds");
+            if (Math.abs(values[i]) > Math.abs(largest))
+                largest = values[i];
         }
         return largest;
     }

@@ -5,18 +5,32 @@ import static org.assertj.core.api.Assertions.assertThatThrownBy;
 import static org.assertj.core.api.Assertions.within;
 
 import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
+import java.nio.ByteOrder;
+import java.util.Arrays;
 import java.util.Random;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.EnumSource;
 
 class QuantizationTest {
+    private static final ValueLayout.OfByte BYTE = ValueLayout.JAVA_BYTE;
+    private static final ValueLayout.OfShort SHORT = ValueLayout.JAVA_SHORT_UNALIGNED
+            .withOrder(ByteOrder.LITTLE_ENDIAN);
+
     private final Random random = new Random(1);
 
-    private static HostTensor quantize(DType type, float... row) {
-        MemorySegment data = MemorySegment.ofArray(new byte[(int) type.bytes(row.length) + 1]).asSlice(1);
-        Quantization.quantize(row, type, data, 0);
-        return new HostTensor("row", type, new int[]{1, row.length}, data);
+    /** Rows of {@code columns} elements. */
+    private static HostTensor quantize(DType type, int columns, float... values) {
+        MemorySegment data = MemorySegment.ofArray(new byte[(int) type.bytes(values.length) + 1]).asSlice(1);
+        Quantization.quantize(values, columns, type, data, 0);
+        return new HostTensor("matrix", type, new int[]{values.length / columns, columns}, data);
+    }
+
+    /** Of element {@code index} in rows of 64. */
+    private static float scale(HostTensor q, int index) {
+        int block = index / 64 / 32 * 2 + index % 64 / 32;
+        return Float.float16ToFloat(q.data().get(SHORT, (long) q.dtype().blockBytes() * block + 2 * (index / 64 % 32)));
     }
 
     private float[] gaussian(int n, double deviation) {
@@ -29,50 +43,43 @@ class QuantizationTest {
     @Test
     void q8IsOffByHalfAScaleAtMost() {
         for (double deviation : new double[]{1e-9, 1e-7, 1e-5, 0.02, 1, 1e5}) {
-            float[] row = gaussian(32 * 40, deviation);
-            HostTensor q = quantize(DType.Q8, row);
-            for (int block = 0; block < 40; block++) {
-                float scale = Float.float16ToFloat(q.data().get(
-                        java.lang.foreign.ValueLayout.JAVA_SHORT_UNALIGNED, 34L * block));
-                for (int i = 32 * block; i < 32 * block + 32; i++)
-                    assertThat(q.getFloat(i)).isCloseTo(row[i], within(scale * 0.50001f));
-            }
+            float[] values = gaussian(96 * 64, deviation);
+            HostTensor q = quantize(DType.Q8, 64, values);
+            for (int i = 0; i < values.length; i++)
+                assertThat(q.getFloat(i)).isCloseTo(values[i], within(scale(q, i) * 0.50001f));
         }
     }
 
     @Test
     void q4HasLessErrorThanSevenStepsEachWay() {
         for (double deviation : new double[]{1e-7, 1e-5, 0.02, 1, 1e4}) {
-            float[] row = gaussian(32 * 40, deviation);
-            float[] back = quantize(DType.Q4, row).toFloats();
-            for (int block = 0; block < 40; block++) {
+            float[] values = gaussian(96 * 64, deviation);
+            float[] back = quantize(DType.Q4, 64, values).toFloats();
+            for (int first = 0; first < values.length; first += 32) {
                 double error = 0;
-                double plain = 0;
                 float largest = 0;
-                for (int i = 32 * block; i < 32 * block + 32; i++)
-                    largest = Math.max(largest, Math.abs(row[i]));
-                for (int i = 32 * block; i < 32 * block + 32; i++) {
-                    error += Math.pow(back[i] - row[i], 2);
-                    plain += Math.pow(largest / 14, 2);
-                }
-                assertThat(error).isLessThanOrEqualTo(plain * 1.01 + 32 * 1e-15);
+                for (int i = first; i < first + 32; i++)
+                    largest = Math.max(largest, Math.abs(values[i]));
+                for (int i = first; i < first + 32; i++)
+                    error += Math.pow(back[i] - values[i], 2);
+                assertThat(error).isLessThanOrEqualTo(32 * Math.pow(largest / 14, 2) * 1.01 + 32 * 1e-15);
             }
         }
     }
 
     @Test
-    void errorsOfGaussianRows() {
-        float[] row = gaussian(32 * 1000, 0.02);
-        assertThat(relativeError(row, quantize(DType.Q8, row).toFloats())).isLessThan(0.006);
-        assertThat(relativeError(row, quantize(DType.Q4, row).toFloats())).isLessThan(0.09);
+    void errorsOfGaussianMatrices() {
+        float[] values = gaussian(96 * 320, 0.02);
+        assertThat(relativeError(values, quantize(DType.Q8, 320, values).toFloats())).isLessThan(0.006);
+        assertThat(relativeError(values, quantize(DType.Q4, 320, values).toFloats())).isLessThan(0.09);
     }
 
-    private static double relativeError(float[] row, float[] back) {
+    private static double relativeError(float[] values, float[] back) {
         double error = 0;
         double norm = 0;
-        for (int i = 0; i < row.length; i++) {
-            error += Math.pow(back[i] - row[i], 2);
-            norm += Math.pow(row[i], 2);
+        for (int i = 0; i < values.length; i++) {
+            error += Math.pow(back[i] - values[i], 2);
+            norm += Math.pow(values[i], 2);
         }
         System.out.printf("relative error %.4f%n", Math.sqrt(error / norm));
         return Math.sqrt(error / norm);
@@ -80,21 +87,20 @@ class QuantizationTest {
 
     @Test
     void whatABlockHoldsComesBack() {
-        for (int round = 0; round < 200; round++) {
+        float[] eight = new float[64 * 96];
+        float[] four = new float[64 * 96];
+        for (int first = 0; first < eight.length; first += 32) {
             float scale = Float.float16ToFloat((short) random.nextInt(1, 0x7000));
-            float[] eight = new float[64];
-            float[] four = new float[64];
-            for (int i = 0; i < 64; i++) {
+            for (int i = first; i < first + 32; i++) {
                 eight[i] = scale * (random.nextInt(255) - 127);
                 four[i] = scale * (random.nextInt(15) - 7);
             }
-            for (int at : new int[]{random.nextInt(32), 32 + random.nextInt(32)}) {
-                eight[at] = scale * (random.nextBoolean() ? 127 : -127);
-                four[at] = scale * (random.nextBoolean() ? -8 : random.nextBoolean() ? 7 : -7);
-            }
-            assertSame(quantize(DType.Q8, eight).toFloats(), eight);
-            assertSame(quantize(DType.Q4, four).toFloats(), four);
+            int at = first + random.nextInt(32);
+            eight[at] = scale * (random.nextBoolean() ? 127 : -127);
+            four[at] = scale * (random.nextBoolean() ? -8 : random.nextBoolean() ? 7 : -7);
         }
+        assertSame(quantize(DType.Q8, 96, eight).toFloats(), eight);
+        assertSame(quantize(DType.Q4, 96, four).toFloats(), four);
     }
 
     // zeros of either sign are the same
@@ -105,44 +111,54 @@ class QuantizationTest {
 
     @Test
     void bytesLieAsDocumented() {
-        float[] row = new float[32];
-        for (int i = 0; i < 32; i++)
-            row[i] = i % 16 - 8;
-        byte[] four = quantize(DType.Q4, row).data().toArray(java.lang.foreign.ValueLayout.JAVA_BYTE);
-        assertThat(four).hasSize(18).startsWith(0x00, 0x3c, 0x00, 0x11, 0x22);
-        row[5] = -127;
-        byte[] eight = quantize(DType.Q8, row).data().toArray(java.lang.foreign.ValueLayout.JAVA_BYTE);
-        assertThat(eight).hasSize(34).startsWith(0x00, 0x3c, -8, -7, -6, -5, -4, -127, -2);
+        // the second block of the second band, of 32 rows and 64 columns: rows' largest elements give scales 1, 2, 1, 2, ...
+        float[] values = new float[64 * 64];
+        for (int r = 0; r < 32; r++)
+            for (int c = 0; c < 32; c++)
+                values[64 * (32 + r) + 32 + c] = (c + r) % 16 - 8 << r % 2;
+        byte[] four = quantize(DType.Q4, 64, values).data().asSlice(3 * 576, 576).toArray(BYTE);
+        assertThat(four).startsWith(0x00, 0x3c, 0x00, 0x40, 0x00, 0x3c);
+        // rows 0 and 1 of the first piece, and row 0 of the second
+        assertThat(Arrays.copyOfRange(four, 64, 72)).containsExactly(0x10, 0x32, 0x54, 0x76, 0x21, 0x43, 0x65, 0x87);
+        assertThat(Arrays.copyOfRange(four, 192, 196)).containsExactly(0x98, 0xba, 0xdc, 0xfe);
+        for (int r = 0; r < 32; r++)
+            values[64 * (32 + r) + 32 + 5] = -127 << r % 2;
+        byte[] eight = quantize(DType.Q8, 64, values).data().asSlice(3 * 1088, 1088).toArray(BYTE);
+        assertThat(eight).startsWith(0x00, 0x3c, 0x00, 0x40, 0x00, 0x3c);
+        assertThat(Arrays.copyOfRange(eight, 64, 72)).containsExactly(120, 121, 122, 123, 121, 122, 123, 124);
+        assertThat(Arrays.copyOfRange(eight, 192, 196)).containsExactly(124, 1, 126, 127);
     }
 
     @ParameterizedTest
     @EnumSource(names = {"Q8", "Q4"})
-    void zerosAndDequantize(DType type) {
-        assertThat(quantize(type, new float[64]).toFloats()).containsOnly(0);
-        float[] row = gaussian(96, 1);
-        HostTensor q = quantize(type, row);
-        float[] last = new float[32];
-        Quantization.dequantize(q.data(), type.bytes(64), type, last);
-        for (int i = 0; i < 32; i++)
-            assertThat(last[i]).isEqualTo(q.getFloat(64 + i));
+    void zerosAndRows(DType type) {
+        assertThat(quantize(type, 64, new float[64 * 64]).toFloats()).containsOnly(0);
+        HostTensor q = quantize(type, 96, gaussian(96 * 96, 1));
+        float[] middle = q.rows(32, 64).toFloats();
+        for (int i = 0; i < middle.length; i++)
+            assertThat(middle[i]).isEqualTo(q.getFloat(32 * 96 + i));
     }
 
     @ParameterizedTest
     @EnumSource(names = {"Q8", "Q4"})
     void refuses(DType type) {
-        assertThatThrownBy(() -> quantize(type, new float[48])).isInstanceOf(IllegalArgumentException.class)
-                .hasMessageContaining("48 elements are not whole blocks of 32 " + type);
-        assertThatThrownBy(() -> Quantization.quantize(new float[33], type, MemorySegment.ofArray(new byte[99]), 0))
-                .hasMessage("rows of 33 elements are not whole blocks of 32 " + type);
-        assertThatThrownBy(() -> new HostTensor("w", type, new int[]{4, 24}, MemorySegment.ofArray(new byte[999])))
-                .hasMessage("w: rows of 24 elements are not whole blocks of 32 " + type);
-        float[] odd = new float[32];
+        assertThatThrownBy(() -> Quantization.quantize(new float[32 * 48], 48, type,
+                MemorySegment.ofArray(new byte[9999]), 0))
+                .hasMessage("1536 elements in rows of 48 are not whole blocks of 32 by 32 " + type);
+        assertThatThrownBy(() -> type.bytes(48)).hasMessage("48 elements are not whole blocks of 1024 " + type);
+        assertThatThrownBy(() -> new HostTensor("w", type, new int[]{32, 24}, MemorySegment.ofArray(new byte[999])))
+                .hasMessage("w: [32, 24] is no matrix of whole blocks of 32 by 32 elements, as " + type + " needs");
+        HostTensor q = quantize(type, 32, new float[64 * 32]);
+        assertThatThrownBy(() -> q.rows(16, 48)).hasMessageContaining("rows 16 to 48, expected multiples of 32");
+        assertThatThrownBy(() -> q.rows(32, 40)).hasMessageContaining("rows 32 to 40, expected multiples of 32");
+        assertThatThrownBy(() -> q.reshape(32, 64)).hasMessageContaining("[64, 32] seen as [32, 64]");
+        float[] odd = new float[32 * 32];
         odd[3] = Float.NaN;
-        assertThatThrownBy(() -> quantize(type, odd)).hasMessageContaining("element 3 of a row is NaN");
+        assertThatThrownBy(() -> quantize(type, 32, odd)).hasMessageContaining("element 3 is NaN");
         odd[3] = Float.MAX_VALUE;
-        assertThatThrownBy(() -> quantize(type, odd)).hasMessageContaining("beyond binary16");
+        assertThatThrownBy(() -> quantize(type, 32, odd)).hasMessageContaining("beyond binary16");
         assertThatThrownBy(
-                () -> Quantization.quantize(odd, DType.F16, MemorySegment.ofArray(new byte[99]), 0))
+                () -> Quantization.quantize(odd, 32, DType.F16, MemorySegment.ofArray(new byte[99]), 0))
                 .hasMessage("quantising to F16, expected Q8 or Q4");
     }
 
@@ -154,11 +170,17 @@ class QuantizationTest {
             q[i] = (byte) (type == DType.Q4 ? i % 16 - 8 : i * 37);
         float[] scales = {0.5f, -6e-8f, 65504};
         scales[1] = Float.float16ToFloat(Float.floatToFloat16(scales[1]));
-        MemorySegment data = MemorySegment.ofArray(new byte[(int) type.bytes(96) + 3]);
-        Quantization.pack(q, scales, type, data, 3);
-        HostTensor row = new HostTensor("row", type, new int[]{96}, data.asSlice(3));
-        for (int i = 0; i < q.length; i++)
-            assertThat(row.getFloat(i)).isEqualTo(q[i] * scales[i / 32]);
+        MemorySegment data = MemorySegment.ofArray(new byte[(int) type.bytes(64 * 96)]);
+        byte[] other = new byte[96];
+        for (int row : new int[]{0, 36, 38, 63})
+            Quantization.pack(other, new float[3], type, data, row);
+        Quantization.pack(q, scales, type, data, 37);
+        HostTensor matrix = new HostTensor("matrix", type, new int[]{64, 96}, data);
+        for (int i = 0; i < q.length; i++) {
+            assertThat(matrix.getFloat(37 * 96 + i)).isEqualTo(q[i] * scales[i / 32]);
+            assertThat(matrix.getFloat(36 * 96 + i)).isZero();
+            assertThat(matrix.getFloat(38 * 96 + i)).isZero();
+        }
         scales[2] = 0.1f;
         assertThatThrownBy(() -> Quantization.pack(q, scales, type, data, 0))
                 .hasMessage("a scale of 0.1 is no binary16 number");

@@ -179,9 +179,9 @@ final class Checkpoint implements TensorSource {
         if (from < 0 || to < from || to > data.byteSize())
             throw new CheckpointException(where + ": bytes " + from + " to " + to + ", but the file holds "
                     + data.byteSize() + " bytes of data: truncated");
-        if (!Quantization.fits(dtype, shape.length == 0 ? 1 : shape[shape.length - 1]))
-            throw new CheckpointException(where + ": rows of " + Arrays.toString(shape) + " are not whole blocks of "
-                    + dtype.blockSize() + " " + dtype);
+        if (!Quantization.fits(dtype, shape))
+            throw new CheckpointException(where + ": " + Arrays.toString(shape)
+                    + " is no matrix of whole blocks of 32 by 32 elements, as " + dtype + " needs");
         if (to - from != dtype.bytes(HostTensor.size(shape)))
             throw new CheckpointException(where + ": " + (to - from) + " bytes for " + dtype + " "
                     + Arrays.toString(shape) + ", expected " + dtype.bytes(HostTensor.size(shape)));

@@ -132,7 +132,7 @@ final class QuantizedMatrix {
      */
     DType type() {
         if (type == null) {
-            int least = whole && columns % BLOCK == 0
+            int least = whole && rows % BLOCK == 0 && columns % BLOCK == 0
                     ? IntStream.range(0, rows).parallel().map(this::bits).max().orElse(16)
                     : 16;
             type = least == 4 ? DType.Q4 : least == 8 ? DType.Q8 : floats;
@@ -164,14 +164,14 @@ final class QuantizedMatrix {
         DType to = type();
         MemorySegment data = arena.allocate(Math.max(1, to.bytes((long) rows * columns)), 64)
                 .asSlice(0, to.bytes((long) rows * columns));
-        long rowBytes = to.bytes(columns);
+        long rowBytes = 2L * columns;
         IntStream.range(0, rows).parallel().forEach(r -> {
             float[] x = new float[columns];
             float[] s = new float[columns];
             numbers.read(r, x);
             scales.read(r, s);
             if (to.isQuantized())
-                pack(x, s, to, data, r * rowBytes);
+                pack(x, s, to, data, r);
             else
                 for (int i = 0; i < columns; i++)
                     data.set(SHORT, r * rowBytes + 2L * i, to == DType.F16
@@ -181,14 +181,14 @@ final class QuantizedMatrix {
         return new HostTensor(name, to, shape(), data);
     }
 
-    private static void pack(float[] x, float[] s, DType type, MemorySegment to, long offset) {
+    private static void pack(float[] x, float[] s, DType type, MemorySegment to, int row) {
         byte[] q = new byte[x.length];
         float[] scales = new float[x.length / BLOCK];
         for (int i = 0; i < q.length; i++)
             q[i] = (byte) x[i];
         for (int b = 0; b < scales.length; b++)
             scales[b] = s[b * BLOCK];
-        Quantization.pack(q, scales, type, to, offset);
+        Quantization.pack(q, scales, type, to, row);
     }
 
     /** The tensors of one module, whose names begin with {@code prefix}. */

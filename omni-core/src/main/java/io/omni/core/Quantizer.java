@@ -35,14 +35,14 @@ import java.util.zip.CRC32C;
 /**
  * Writes a copy of a checkpoint folder in which the large matrices are quantised; {@code docs/quantization.md} describes
  * the files. Covered are the matrices of attention, experts and MLPs in the decoder layers of Thinker, Talker and code
- * predictor, and their heads, as far as their rows are whole blocks: nearly all that a decoded token reads. Everything
+ * predictor, and their heads, as far as they are whole blocks: nearly all that a decoded token reads. Everything
  * else keeps its type.
  */
 public final class Quantizer {
     /** Metadata of a shard: the type of its quantised tensors, {@code q8} or {@code q4}. */
     static final String TYPE = "omni.quantization";
     /** Prefix of metadata that tell a tensor's type and shape, such as {@code Q8 2048 768}. */
-    static final String TENSOR = "omni.tensor.";
+    static final String TENSOR = "omni.blocks.";
     /** Metadata of a shard: a checksum of samples of the tensors that it was made from. */
     private static final String SOURCE = "omni.source";
     private static final String INDEX = "model.safetensors.index.json";
@@ -137,22 +137,20 @@ public final class Quantizer {
 
     /** Whether a tensor of this name and shape is quantised to this type. */
     static boolean covers(String name, int[] shape, DType type) {
-        return shape.length == 2 && Quantization.fits(type, shape[1]) && COVERED.matcher(name).matches();
+        return shape.length == 2 && Quantization.fits(type, shape) && COVERED.matcher(name).matches();
     }
 
-    /** Quantises all rows of a matrix. */
+    /** Quantises a matrix, a row of blocks at a time. */
     static void convert(HostTensor host, DType type, MemorySegment to) {
-        int width = host.shape()[host.shape().length - 1];
-        int rows = width == 0 ? 0 : (int) (host.size() / width);
-        long rowBytes = type.bytes(width);
-        IntStream.range(0, rows).parallel().forEach(r -> {
-            float[] row = new float[width];
-            for (int i = 0; i < width; i++)
-                row[i] = host.getFloat((long) r * width + i);
+        int columns = host.shape()[1];
+        int band = type.blockSize() * columns;
+        IntStream.range(0, host.shape()[0] / type.blockSize()).parallel().forEach(i -> {
+            float[] values = host.rows(i * type.blockSize(), (i + 1) * type.blockSize()).toFloats();
             try {
-                Quantization.quantize(row, type, to, r * rowBytes);
+                Quantization.quantize(values, columns, type, to, i * type.bytes(band));
             } catch (IllegalArgumentException e) {
-                throw new CheckpointException(host.name() + ": row " + r + ": " + e.getMessage(), e);
+                throw new CheckpointException(host.name() + ": rows from " + i * type.blockSize() + " on: "
+                        + e.getMessage(), e);
             }
         });
     }
@@ -238,7 +236,7 @@ public final class Quantizer {
             int[] shape = matrix == null ? tensor.shape() : matrix.shape();
             DType stored = matrix == null ? tensor.dtype() : matrix.type();
             boolean smaller = stored.isFloating() && covers(name, shape, type)
-                    && type.blockBytes() * stored.blockSize() < stored.blockBytes() * type.blockSize();
+                    && type.bytes(HostTensor.size(shape)) < stored.bytes(HostTensor.size(shape));
             DType becomes = smaller ? type : stored;
             long end = at + becomes.bytes(HostTensor.size(shape));
             plans.add(new Plan(name, shape, stored, becomes, tensor.data().byteSize(), at, end));
@@ -363,7 +361,8 @@ public final class Quantizer {
             entry.put("dtype", plan.to.isQuantized() ? "U8" : plan.to.name());
             var shape = entry.putArray("shape");
             if (plan.to.isQuantized()) {
-                shape.add(plan.shape[0]).add(plan.to.bytes(plan.shape[1]));
+                shape.add(plan.shape[0] / plan.to.blockSize())
+                        .add(plan.to.bytes((long) plan.to.blockSize() * plan.shape[1]));
                 metadata.put(TENSOR + plan.name, plan.to + " " + plan.shape[0] + " " + plan.shape[1]);
             } else
                 for (int n : plan.shape)
@@ -390,8 +389,9 @@ public final class Quantizer {
             return;
         }
         int rows = tensor.shape()[0];
-        long rowBytes = tensor.dtype().bytes(tensor.shape()[1]);
-        int each = Math.clamp(PIECE / Math.max(1, rowBytes), 1, Math.max(1, rows));
+        long rowBytes = tensor.data().byteSize() / Math.max(1, rows);
+        int block = to.blockSize();
+        int each = Math.clamp(PIECE / Math.max(1, rowBytes) / block * block, block, Math.max(block, rows));
         byte[] piece = new byte[Math.toIntExact(to.bytes((long) each * tensor.shape()[1]))];
         for (int from = 0; from < rows; from += each) {
             HostTensor part = tensor.rows(from, Math.min(rows, from + each));

@@ -95,14 +95,13 @@ final class RandomWeights implements TensorSource {
         // odd numbers alone are as often positive as negative
         long odd = bytes ? 0x0101010101010101L : 0x1111111111111111L;
         long state = start;
-        long at = 0;
-        for (long i = 0; i < size; i += type.blockSize()) {
-            data.set(SHORT, at, scale);
-            for (long to = at + 2; to < at + type.blockBytes(); to += 8) {
+        for (long at = 0; at < type.bytes(size); at += type.blockBytes()) {
+            for (int row = 0; row < type.blockSize(); row++)
+                data.set(SHORT, at + 2 * row, scale);
+            for (long to = at + 2 * type.blockSize(); to < at + type.blockBytes(); to += 8) {
                 state = next(state);
                 data.set(LONG, to, state | odd);
             }
-            at += type.blockBytes();
         }
     }
 

@@ -162,12 +162,7 @@ final class Weights implements AutoCloseable {
     }
 
     private boolean readable(DType type, WeightRole role) {
-        boolean listed = backend.weightTypes().contains(type);
-        return switch (role) {
-            case MATRIX -> listed;
-            case EMBEDDING -> listed || !type.isQuantized();
-            default -> !type.isQuantized();
-        };
+        return role == WeightRole.MATRIX ? backend.weightTypes().contains(type) : !type.isQuantized();
     }
 
     private HostTensor convert(HostTensor host, DType type) {

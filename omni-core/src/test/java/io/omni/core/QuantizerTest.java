@@ -2,6 +2,7 @@ package io.omni.core;
 
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
+import static org.assertj.core.api.Assertions.within;
 
 import io.omni.api.Backend;
 import io.omni.api.DType;
@@ -48,6 +49,7 @@ class QuantizerTest {
     void coversWhatEachTokenReads(String name) {
         assertThat(Quantizer.covers(name, new int[]{64, 96}, DType.Q8)).isTrue();
         assertThat(Quantizer.covers(name, new int[]{64, 48}, DType.Q8)).isFalse();
+        assertThat(Quantizer.covers(name, new int[]{48, 64}, DType.Q8)).isFalse();
     }
 
     @ParameterizedTest
@@ -75,7 +77,7 @@ class QuantizerTest {
                     quantised++;
                     assertThat(after.dtype()).isEqualTo(type);
                     byte[] expected = new byte[(int) type.bytes(before.size())];
-                    Quantization.quantize(before.toFloats(), type,
+                    Quantization.quantize(before.toFloats(), before.shape()[1], type,
                             MemorySegment.ofArray(expected), 0);
                     assertThat(after.data().toArray(ValueLayout.JAVA_BYTE)).isEqualTo(expected);
                 } else {
@@ -84,7 +86,7 @@ class QuantizerTest {
                 }
             }
         }
-        assertThat(quantised).isGreaterThan(50);
+        assertThat(quantised).isEqualTo(25);
         assertThat(out.resolve("config.json")).hasSameBinaryContentAs(Reference.MODEL.resolve("config.json"));
         assertThat(out.resolve("tokenizer.json")).exists();
     }
@@ -97,10 +99,10 @@ class QuantizerTest {
                 new String(bytes.array(), 8, (int) bytes.getLong(0), StandardCharsets.UTF_8));
         Fields head = header.at("thinker.lm_head.weight");
         assertThat(head.string("dtype", "")).isEqualTo("U8");
-        assertThat(head.integers("shape")).containsExactly(3328, 36);
+        assertThat(head.integers("shape")).containsExactly(104, 1152);
         Fields metadata = header.at("__metadata__");
         assertThat(metadata.string("omni.quantization", "")).isEqualTo("q4");
-        assertThat(metadata.string("omni.tensor.thinker.lm_head.weight", "")).isEqualTo("Q4 3328 64");
+        assertThat(metadata.string("omni.blocks.thinker.lm_head.weight", "")).isEqualTo("Q4 3328 64");
     }
 
     @Test
@@ -155,11 +157,12 @@ class QuantizerTest {
                             ? new byte[(int) type.bytes(before.size())]
                             : before.data().toArray(ValueLayout.JAVA_BYTE);
                     if (again)
-                        Quantization.quantize(before.toFloats(), type, MemorySegment.ofArray(expected), 0);
+                        Quantization.quantize(before.toFloats(), after.shape()[1], type,
+                                MemorySegment.ofArray(expected), 0);
                     assertThat(after.data().toArray(ValueLayout.JAVA_BYTE)).as(name).isEqualTo(expected);
                     quantised += after.dtype().isQuantized() ? 1 : 0;
                 }
-                assertThat(quantised).isGreaterThan(50).isEqualTo(summary.quantised());
+                assertThat(quantised).isGreaterThan(20).isEqualTo(summary.quantised());
                 assertThat(to.names()).hasSize(quantised + summary.kept());
             }
             assertThat(out.resolve("config.json")).content().doesNotContain("quantization_config");
@@ -210,7 +213,7 @@ class QuantizerTest {
         bytes[start + 1] = 0x7f;
         Files.write(model.resolve(shard), bytes);
         Path out = folder.resolve("out");
-        assertFails(model, out, "thinker.lm_head.weight: row 0: element 0 of a row is NaN");
+        assertFails(model, out, "thinker.lm_head.weight: rows from 0 on: element 0");
         try (var files = Files.list(out)) {
             assertThat(files).noneMatch(file -> file.toString().endsWith(".part"));
         }
@@ -222,7 +225,7 @@ class QuantizerTest {
         })).isInstanceOf(CheckpointException.class).message().contains(message);
     }
 
-    /** The bounds are loose: this checkpoint's weights are random, and many of its rows are no whole blocks. */
+    /** The bounds are loose: this checkpoint's weights are random, and most of its matrices are no whole blocks. */
     @ParameterizedTest
     @EnumSource(names = {"Q8", "Q4"})
     void generatesAndStaysNear(DType type) {
@@ -275,7 +278,7 @@ class QuantizerTest {
         }
     }
 
-    /** Kernels read blocks exactly: the same weights as floats give the same bits. */
+    /** Blocks and the same weights as floats differ in nothing but the order in which products are added up. */
     @ParameterizedTest
     @EnumSource(names = {"Q8", "Q4"})
     void blocksComputeWhatTheirFloatsDo(DType type) {
@@ -291,7 +294,12 @@ class QuantizerTest {
                         results.add(errors);
                         sequences.add(greedy(omni, json));
                     }
-        assertThat(results.getFirst()).isEqualTo(results.getLast());
+        for (int i = 0; i < results.getFirst().size(); i++) {
+            Parity.Result blocks = results.getFirst().get(i);
+            Parity.Result floats = results.getLast().get(i);
+            assertThat(blocks.tensor()).isEqualTo(floats.tensor());
+            assertThat(blocks.relativeError()).as(blocks.tensor()).isCloseTo(floats.relativeError(), within(1e-4));
+        }
         assertThat(sequences.getFirst()).isEqualTo(sequences.getLast());
     }
 

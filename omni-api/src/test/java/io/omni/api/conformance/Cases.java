@@ -75,17 +75,18 @@ public final class Cases implements AutoCloseable {
         return new Argument(backend.weight(host, role), Definitions.doubles(host.toFloats()));
     }
 
-    /** Writes numbers in a type, each row of {@code width} in blocks of its own if the type has blocks. */
+    /** Writes numbers in a type, rows of {@code width} for types that have blocks. */
     static void encode(float[] values, int width, DType type, MemorySegment to) {
+        if (type.isQuantized()) {
+            if (values.length > 0)
+                Quantization.quantize(values, width, type, to, 0);
+            return;
+        }
         for (int i = 0; i < values.length; i++)
             switch (type) {
             case F32 -> to.set(FLOAT, 4L * i, values[i]);
             case F16 -> to.set(SHORT, 2L * i, Float.floatToFloat16(values[i]));
             case BF16 -> to.set(SHORT, 2L * i, (short) (Float.floatToIntBits(values[i]) >>> 16));
-            case Q8, Q4 -> {
-                if (i % width == 0)
-                    Quantization.quantize(Arrays.copyOfRange(values, i, i + width), type, to, type.bytes(i));
-            }
             default -> throw new IllegalArgumentException("no cases for weights of type " + type);
             }
     }

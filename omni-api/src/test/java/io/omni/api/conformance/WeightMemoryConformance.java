@@ -20,7 +20,7 @@ import org.junit.jupiter.api.Test;
 /** Weights come from memory of every kind, at any address, and need it no longer than they are open. */
 public interface WeightMemoryConformance extends Subject {
     int IN = 64;
-    int OUT = 12;
+    int OUT = 32;
 
     @Test
     default void weightOnTheHeap() {

@@ -118,10 +118,9 @@ final class CpuBackend implements Backend {
             case CONV2D -> 4;
             case CONV3D -> 5;
         };
-        if (host.dtype().isQuantized() && role != WeightRole.MATRIX && role != WeightRole.EMBEDDING)
+        if (host.dtype().isQuantized() && role != WeightRole.MATRIX)
             throw new IllegalArgumentException(
-                    host.name() + " of type " + host.dtype() + " as " + role
-                            + ": only matrices and embeddings are quantised");
+                    host.name() + " of type " + host.dtype() + " as " + role + ", expected " + WeightRole.MATRIX);
         int[] shape = host.shape().clone();
         if (shape.length != rank)
             throw new IllegalArgumentException(

@@ -162,7 +162,7 @@ final class CpuMoeOps implements MoeOps {
             inputs[i] = new long[group.tokens.length];
             for (int j = 0; j < inputs[i].length; j++)
                 inputs[i][j] = rows[group.tokens[j]];
-            grids[i] = new CpuTensorOps.Grid(inputs[i].length, group.gate, backend.workers.threads());
+            grids[i] = CpuTensorOps.Grid.of(inputs[i].length, group.gate, group.up, backend.workers.threads());
             first[i + 1] = first[i] + grids[i].tasks();
         }
         backend.workers.run(first[grids.length], task -> {
@@ -195,7 +195,8 @@ final class CpuMoeOps implements MoeOps {
             inputs[i] = Product.addresses(intermediates + group.hidden, 4L * group.gate.out(), group.tokens.length);
         }
         int longest = most;
-        int each = tokens < 4 ? 32 : 48;
+        boolean quantised = groups.stream().anyMatch(group -> group.down.dtype().isQuantized());
+        int each = quantised ? 2 * Quantized.BLOCK : tokens < 4 ? 32 : 48;
         backend.workers.run(CpuTensorOps.parts(hidden, each), task -> {
             int o = task * each;
             int n = Math.min(each, hidden - o);

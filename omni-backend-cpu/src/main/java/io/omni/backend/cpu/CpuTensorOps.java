@@ -70,7 +70,7 @@ final class CpuTensorOps implements TensorOps {
         long hidden = backend.memory.take(bytes);
         try {
             long[] rows = Product.addresses(from, 4L * g.in(), n);
-            Grid grid = new Grid(n, g, backend.workers.threads());
+            Grid grid = Grid.of(n, g, u, backend.workers.threads());
             backend.workers.run(grid.tasks(), task -> swiglu(backend.memory, rows, grid.firstRow(task),
                     grid.endRow(task), g, u, grid.firstOut(task), grid.endOut(task), hidden));
             linear(backend, Product.addresses(hidden, 4L * g.out(), n), d, 0, Activation.NONE, y.address());
@@ -377,7 +377,7 @@ final class CpuTensorOps implements TensorOps {
     static long floats(CpuBackend backend, Tensor x) {
         CpuTensor mine = backend.mine(x);
         long address = mine.address();
-        if (mine.layout() != Layout.PLAIN)
+        if (mine.layout() != Layout.PLAIN || mine.dtype().isQuantized())
             return backend.mine(backend.tensor(mine.toFloats(), mine.shape())).address();
         if (mine.dtype() == DType.F32)
             return address;
@@ -390,7 +390,7 @@ final class CpuTensorOps implements TensorOps {
 
     private CpuTensor plain(Tensor x) {
         CpuTensor mine = backend.mine(x);
-        return mine.layout() == Layout.PLAIN
+        return mine.layout() == Layout.PLAIN && !mine.dtype().isQuantized()
                 ? mine
                 : backend.mine(backend.tensor(mine.toFloats(), mine.shape()));
     }
@@ -460,19 +460,25 @@ final class CpuTensorOps implements TensorOps {
             this(rows, w.out(), Math.min(rows, ROWS), outBlock(rows, w, threads));
         }
 
+        /** For two matrices of one shape: blocks suit both, as those of a quantised one suit any. */
+        static Grid of(int rows, Matrix a, Matrix b, int threads) {
+            return new Grid(rows, a.dtype().isQuantized() ? a : b, threads);
+        }
+
         private Grid(int rows, int outs, int rowBlock, int outBlock) {
             this(rows, outs, rowBlock, outBlock, parts(outs, outBlock));
         }
 
         private static int outBlock(int rows, Matrix w, int threads) {
             // few rows: a hundred kilobytes of weights or so, but some tasks for each thread
-            int outs = rows >= 4
+            int step = w.dtype().isQuantized() ? 2 * Quantized.BLOCK : 8;
+            int outs = rows >= 4 && step == 8
                     ? Product.outputsPerBlock(w.in())
-                    : Math.clamp((128 << 10) / Math.max(1, w.rowBytes()) / 8 * 8, 8, 512);
+                    : Math.clamp((128 << 10) / Math.max(1, w.rowBytes()) / step * step, step, 512);
             if ((long) rows * w.out() * w.in() < 1 << 16)
                 return Math.max(1, w.out());
-            int fair = (w.out() / (4 * threads) + 7) / 8 * 8;
-            return Math.max(1, Math.min(outs, Math.max(8, fair)));
+            int fair = (w.out() / (4 * threads) + step - 1) / step * step;
+            return Math.max(1, Math.min(outs, Math.max(step, fair)));
         }
 
         int tasks() {

@@ -3,7 +3,7 @@ package io.omni.backend.cpu;
 import io.omni.api.DType;
 
 /**
- * A weight matrix in memory, rows of {@code in} elements one after another.
+ * A weight matrix in memory, rows of {@code in} elements one after another, or bands of 32 rows if it is quantised.
  *
  * @param address
  *            of the first row; any alignment
@@ -19,9 +19,10 @@ record Matrix(long address, DType dtype, int out, int in) {
     }
 
     long rowBytes() {
-        return dtype.bytes(in);
+        return dtype.bytes((long) dtype.blockSize() * in) / dtype.blockSize();
     }
 
+    /** Where a row is, or, if the matrix is quantised, the band that it is the first of. */
     long row(int i) {
         return address + i * rowBytes();
     }

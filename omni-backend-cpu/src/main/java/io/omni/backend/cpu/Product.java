@@ -55,11 +55,13 @@ final class Product {
             long yStride, boolean add) {
         if (from >= to || firstOut >= endOut)
             return;
+        if (w.dtype().isQuantized()) {
+            Quantized.rows(memory, x, from, to, w, firstOut, endOut, y, yStride, add);
+            return;
+        }
         int in = w.in();
         // bfloat16 is widened each time it is read, in two instructions, which is as fast as reading floats
-        // and blocks are read in place for one row only: for more, unpacking costs more than writing and reading floats
-        boolean blocks = w.dtype().isQuantized() && Quantized.IN_PLACE && to - from == 1;
-        boolean widen = w.dtype() == DType.F16 || w.dtype().isQuantized() && !blocks;
+        boolean widen = w.dtype() == DType.F16;
         int block = Math.min(widen ? outputsPerBlock(in) : MOST_OUTS, endOut - firstOut);
         // the lanes of four rows of outputs, padded to whole groups; then the widened weights
         int padded = (block + Lanes.LANES - 1) / Lanes.LANES * Lanes.LANES;
@@ -82,9 +84,7 @@ final class Product {
                 }
                 for (int r = from; r < to;) {
                     int count = to - r >= 3 ? Math.min(to - r, TILE_ROWS) : halves ? to - r : 1;
-                    if (blocks)
-                        Quantized.products(w.dtype(), x[r], weights, stride, in, n, sums);
-                    else if (halves)
+                    if (halves)
                         halves(x, r, count, weights, stride, in, n, sums, sumsRow);
                     else
                         floats(x, r, count, weights, stride, in, n, sums, sumsRow);
@@ -188,7 +188,6 @@ final class Product {
                 for (; i < n; i++)
                     Lanes.put(to + 4L * i, Float.float16ToFloat(Lanes.getShort(from + 2L * i)));
             }
-            case Q8, Q4 -> Quantized.toFloats(dtype, from, to, n);
             default -> throw new IllegalArgumentException("weights of type " + dtype);
         }
     }

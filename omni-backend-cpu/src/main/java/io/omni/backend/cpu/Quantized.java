@@ -2,367 +2,386 @@ package io.omni.backend.cpu;
 
 import io.omni.api.DType;
 import java.lang.foreign.MemorySegment;
-import java.lang.foreign.ValueLayout;
 import java.nio.ByteOrder;
-import jdk.incubator.vector.ByteVector;
 import jdk.incubator.vector.FloatVector;
 import jdk.incubator.vector.IntVector;
+import jdk.incubator.vector.ShortVector;
 import jdk.incubator.vector.VectorOperators;
-import jdk.incubator.vector.VectorShape;
 import jdk.incubator.vector.VectorSpecies;
 
 /**
- * Products of one row with block-quantised weights, and blocks as floats. An element, scale · q, is a float exactly, and
- * lanes add up in the order of {@link Product}: reading weights in place gives the bits of converting them first.
+ * Products with block-quantised weights, read where they lie ({@link io.omni.api.Quantization} tells how). Lanes are rows
+ * of the weight matrix, so that a vector takes an integer's bits from sixteen rows at once, and nothing is added across
+ * lanes. Of each block and row, the products of 32 columns are added up in the order of the columns, and what comes out,
+ * times the scale, to the blocks before: one order, for one row of x and for many, with vectors of any width.
  *
  * <p>
- * A four-bit number becomes a float without a conversion. In vectors of sixteen lanes it is looked up among the sixteen
- * multiples of the scale; else, put below the exponent of 1 it makes 1 + (q + 8) / 16, and 16 · scale times that less
- * 24 · scale is scale · q, with nothing to round.
+ * Bits are masked where they are rather than shifted down, one instruction an element less: what is 2ᵏ times too large
+ * is multiplied by an activation 2ᵏ times smaller, exactly. As q + 8 and q + 128 are stored, a sum starts at −8 or −128
+ * times the sum of the 32 activations.
  */
 final class Quantized {
-    /** Whether vectors are wide enough for these kernels; vectors of four bytes do not exist. */
-    static final boolean IN_PLACE = Lanes.LANES >= 8;
+    /** Rows and columns of a block. */
+    static final int BLOCK = 32;
 
-    private static final int BLOCK = 32;
+    private static final int TILE_ROWS = 6;
+    // activations that stay in the second-level cache while blocks pass by
+    private static final long CHUNK_BYTES = 512 << 10;
+    private static final int SCALES = 2 * BLOCK;
+    private static final long Q8_BYTES = DType.Q8.blockBytes();
+    private static final long Q4_BYTES = DType.Q4.blockBytes();
     private static final int VECTOR = Lanes.BYTES;
-    // the highest four bits below a float's exponent, and the bits of 1
-    private static final int NIBBLE = 0x780000;
-    private static final int ONE = 0x3f800000;
+    // 32 floats, and two vectors of them
+    private static final int ROW = 4 * BLOCK;
+    private static final int PAIR = 2 * VECTOR;
+    // a scale's bits moved to a float's, sign included, are the scale times 2⁻¹¹², as exponents count from elsewhere
+    private static final int SIGN_AND_REST = 0x8fffe000;
+    private static final float HALF_BIAS = 0x1p112f;
+    // of the elements of a piece, where the highest bits are shifted down
+    private static final float[] Q8_FACTORS = factors(8);
+    private static final float[] Q4_FACTORS = factors(4);
 
     private static final VectorSpecies<Float> F = Lanes.F;
     private static final VectorSpecies<Integer> I = Lanes.I;
-    private static final VectorSpecies<Byte> B = VectorSpecies.of(byte.class,
-            VectorShape.forBitSize(Math.max(64, F.vectorBitSize() / 4)));
-    // what the four-bit numbers stand for; narrower vectors hold the first few and do not use them
-    private static final FloatVector NUMBERS = FloatVector.fromArray(F,
-            new float[]{-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7}, 0);
-    private static final ValueLayout.OfShort SHORT = Lanes.SHORT;
+    private static final VectorSpecies<Short> S = Lanes.S;
     private static final MemorySegment ALL = Memory.ALL;
     private static final ByteOrder ORDER = ByteOrder.LITTLE_ENDIAN;
 
     private Quantized() {}
 
-    /** One row's products with {@code outs} rows of weights: a vector of partial sums for each at {@code sums}. */
-    static void products(DType dtype, long x, long w, long stride, int in, int outs, long sums) {
-        int blocks = in / BLOCK;
-        // four rows far apart, and then the four after them: long streams are what processors fetch ahead
-        int each = outs / 4;
-        for (int o = 0; o < each; o++)
-            if (dtype == DType.Q8)
-            q8x4(x, w + o * stride, each * stride, blocks, sums + VECTOR * o, (long) VECTOR * each);
-            else
-            q4x4(x, w + o * stride, each * stride, blocks, sums + VECTOR * o, (long) VECTOR * each);
-        for (int o = 4 * each; o < outs; o++)
-            if (dtype == DType.Q8)
-            q8x1(x, w + o * stride, blocks, sums + VECTOR * o);
-            else
-            q4x1(x, w + o * stride, blocks, sums + VECTOR * o);
+    private static float[] factors(int bits) {
+        float[] factors = new float[BLOCK];
+        int elements = 32 / bits;
+        for (int i = 0; i < BLOCK; i++)
+            factors[i] = i % elements == elements - 1 ? 1 : Math.scalb(1f, -bits * (i % elements));
+        return factors;
     }
 
-    /** Blocks of {@code n} elements in all as floats. */
-    static void toFloats(DType dtype, long from, long to, int n) {
-        if (!IN_PLACE)
-            for (int i = 0; i < n; i++)
-                Lanes.put(to + 4L * i, element(dtype, from, i));
-        else if (dtype == DType.Q8)
-            q8ToFloats(from, n / BLOCK, to);
-        else
-            q4ToFloats(from, n / BLOCK, to);
-    }
-
-    private static float element(DType dtype, long from, int i) {
-        long block = from + (long) dtype.blockBytes() * (i / BLOCK);
-        float scale = Float.float16ToFloat(Lanes.getShort(block));
-        int j = i % BLOCK;
-        if (dtype == DType.Q8)
-            return scale * ALL.get(ValueLayout.JAVA_BYTE, block + 2 + j);
-        int pair = ALL.get(ValueLayout.JAVA_BYTE, block + 2 + j % 16);
-        return scale * ((j < 16 ? pair & 15 : pair >> 4 & 15) - 8);
-    }
-
-    private static void q8x4(long x, long w, long stride, int blocks, long sums, long step) {
-        FloatVector a0 = FloatVector.zero(F);
-        long w1 = w + stride;
-        FloatVector a1 = FloatVector.zero(F);
-        long w2 = w1 + stride;
-        FloatVector a2 = FloatVector.zero(F);
-        long w3 = w2 + stride;
-        FloatVector a3 = FloatVector.zero(F);
-        for (int b = 0; b < blocks; b++) {
-            long at = 34L * b;
-            long from = x + 128L * b;
-            if (Lanes.LANES == 16) {
-                FloatVector v0 = FloatVector.fromMemorySegment(F, ALL, from, ORDER);
-                FloatVector v1 = FloatVector.fromMemorySegment(F, ALL, from + 64, ORDER);
-                FloatVector d = FloatVector.broadcast(F, Float.float16ToFloat(ALL.get(SHORT, w + at)));
-                a0 = ((FloatVector) ByteVector.fromMemorySegment(B, ALL, w + at + 2, ORDER)
-                        .convertShape(VectorOperators.B2F, F, 0)).mul(d).fma(v0, a0);
-                a0 = ((FloatVector) ByteVector.fromMemorySegment(B, ALL, w + at + 18, ORDER)
-                        .convertShape(VectorOperators.B2F, F, 0)).mul(d).fma(v1, a0);
-                d = FloatVector.broadcast(F, Float.float16ToFloat(ALL.get(SHORT, w1 + at)));
-                a1 = ((FloatVector) ByteVector.fromMemorySegment(B, ALL, w1 + at + 2, ORDER)
-                        .convertShape(VectorOperators.B2F, F, 0)).mul(d).fma(v0, a1);
-                a1 = ((FloatVector) ByteVector.fromMemorySegment(B, ALL, w1 + at + 18, ORDER)
-                        .convertShape(VectorOperators.B2F, F, 0)).mul(d).fma(v1, a1);
-                d = FloatVector.broadcast(F, Float.float16ToFloat(ALL.get(SHORT, w2 + at)));
-                a2 = ((FloatVector) ByteVector.fromMemorySegment(B, ALL, w2 + at + 2, ORDER)
-                        .convertShape(VectorOperators.B2F, F, 0)).mul(d).fma(v0, a2);
-                a2 = ((FloatVector) ByteVector.fromMemorySegment(B, ALL, w2 + at + 18, ORDER)
-                        .convertShape(VectorOperators.B2F, F, 0)).mul(d).fma(v1, a2);
-                d = FloatVector.broadcast(F, Float.float16ToFloat(ALL.get(SHORT, w3 + at)));
-                a3 = ((FloatVector) ByteVector.fromMemorySegment(B, ALL, w3 + at + 2, ORDER)
-                        .convertShape(VectorOperators.B2F, F, 0)).mul(d).fma(v0, a3);
-                a3 = ((FloatVector) ByteVector.fromMemorySegment(B, ALL, w3 + at + 18, ORDER)
-                        .convertShape(VectorOperators.B2F, F, 0)).mul(d).fma(v1, a3);
-            } else {
-                FloatVector v0 = FloatVector.fromMemorySegment(F, ALL, from, ORDER);
-                FloatVector v1 = FloatVector.fromMemorySegment(F, ALL, from + 32, ORDER);
-                FloatVector v2 = FloatVector.fromMemorySegment(F, ALL, from + 64, ORDER);
-                FloatVector v3 = FloatVector.fromMemorySegment(F, ALL, from + 96, ORDER);
-                FloatVector d = FloatVector.broadcast(F, Float.float16ToFloat(ALL.get(SHORT, w + at)));
-                a0 = ((FloatVector) ByteVector.fromMemorySegment(B, ALL, w + at + 2, ORDER)
-                        .convertShape(VectorOperators.B2F, F, 0)).mul(d).fma(v0, a0);
-                a0 = ((FloatVector) ByteVector.fromMemorySegment(B, ALL, w + at + 10, ORDER)
-                        .convertShape(VectorOperators.B2F, F, 0)).mul(d).fma(v1, a0);
-                a0 = ((FloatVector) ByteVector.fromMemorySegment(B, ALL, w + at + 18, ORDER)
-                        .convertShape(VectorOperators.B2F, F, 0)).mul(d).fma(v2, a0);
-                a0 = ((FloatVector) ByteVector.fromMemorySegment(B, ALL, w + at + 26, ORDER)
-                        .convertShape(VectorOperators.B2F, F, 0)).mul(d).fma(v3, a0);
-                d = FloatVector.broadcast(F, Float.float16ToFloat(ALL.get(SHORT, w1 + at)));
-                a1 = ((FloatVector) ByteVector.fromMemorySegment(B, ALL, w1 + at + 2, ORDER)
-                        .convertShape(VectorOperators.B2F, F, 0)).mul(d).fma(v0, a1);
-                a1 = ((FloatVector) ByteVector.fromMemorySegment(B, ALL, w1 + at + 10, ORDER)
-                        .convertShape(VectorOperators.B2F, F, 0)).mul(d).fma(v1, a1);
-                a1 = ((FloatVector) ByteVector.fromMemorySegment(B, ALL, w1 + at + 18, ORDER)
-                        .convertShape(VectorOperators.B2F, F, 0)).mul(d).fma(v2, a1);
-                a1 = ((FloatVector) ByteVector.fromMemorySegment(B, ALL, w1 + at + 26, ORDER)
-                        .convertShape(VectorOperators.B2F, F, 0)).mul(d).fma(v3, a1);
-                d = FloatVector.broadcast(F, Float.float16ToFloat(ALL.get(SHORT, w2 + at)));
-                a2 = ((FloatVector) ByteVector.fromMemorySegment(B, ALL, w2 + at + 2, ORDER)
-                        .convertShape(VectorOperators.B2F, F, 0)).mul(d).fma(v0, a2);
-                a2 = ((FloatVector) ByteVector.fromMemorySegment(B, ALL, w2 + at + 10, ORDER)
-                        .convertShape(VectorOperators.B2F, F, 0)).mul(d).fma(v1, a2);
-                a2 = ((FloatVector) ByteVector.fromMemorySegment(B, ALL, w2 + at + 18, ORDER)
-                        .convertShape(VectorOperators.B2F, F, 0)).mul(d).fma(v2, a2);
-                a2 = ((FloatVector) ByteVector.fromMemorySegment(B, ALL, w2 + at + 26, ORDER)
-                        .convertShape(VectorOperators.B2F, F, 0)).mul(d).fma(v3, a2);
-                d = FloatVector.broadcast(F, Float.float16ToFloat(ALL.get(SHORT, w3 + at)));
-                a3 = ((FloatVector) ByteVector.fromMemorySegment(B, ALL, w3 + at + 2, ORDER)
-                        .convertShape(VectorOperators.B2F, F, 0)).mul(d).fma(v0, a3);
-                a3 = ((FloatVector) ByteVector.fromMemorySegment(B, ALL, w3 + at + 10, ORDER)
-                        .convertShape(VectorOperators.B2F, F, 0)).mul(d).fma(v1, a3);
-                a3 = ((FloatVector) ByteVector.fromMemorySegment(B, ALL, w3 + at + 18, ORDER)
-                        .convertShape(VectorOperators.B2F, F, 0)).mul(d).fma(v2, a3);
-                a3 = ((FloatVector) ByteVector.fromMemorySegment(B, ALL, w3 + at + 26, ORDER)
-                        .convertShape(VectorOperators.B2F, F, 0)).mul(d).fma(v3, a3);
+    /**
+     * As {@link Product#rows}; outputs are whole blocks.
+     */
+    static void rows(Memory memory, long[] x, int from, int to, Matrix w, int firstOut, int endOut, long y,
+            long yStride, boolean add) {
+        int blocks = w.in() / BLOCK;
+        // a row of x, scaled, and a start for each block's sum
+        long prepared = 4L * (w.in() + blocks);
+        int chunk = Math.min(to - from, (int) Math.clamp(CHUNK_BYTES / prepared, 1, 64));
+        chunk = (chunk + TILE_ROWS - 1) / TILE_ROWS * TILE_ROWS;
+        long bytes = chunk * prepared + ROW + ROW * (BLOCK + 1);
+        long scratch = memory.take(bytes);
+        try {
+            // what no row is there for, and an unpacked block with its scales
+            long nowhere = scratch + chunk * prepared;
+            long wide = nowhere + ROW;
+            for (int first = from; first < to; first += chunk) {
+                int n = Math.min(chunk, to - first);
+                for (int r = first; r < first + n; r++) {
+                    prepare(w.dtype(), x[r], blocks, scratch + (r - first) * prepared);
+                    if (!add)
+                        Rows.fill(0, y + r * yStride + 4L * firstOut, endOut - firstOut);
+                }
+                if (n < 4)
+                    for (int r = 0; r < n; r++)
+                        row(scratch + r * prepared, blocks, w, firstOut, endOut, y + (first + r) * yStride, nowhere);
+                else {
+                    int rest = n % TILE_ROWS == 0 ? 0 : TILE_ROWS - n % TILE_ROWS;
+                    for (int r = n; r < n + rest; r++)
+                        Lanes.copy(scratch + (n - 1) * prepared, scratch + r * prepared, prepared);
+                    for (int o = firstOut; o < endOut; o += BLOCK)
+                        band(scratch, prepared, n, blocks, w, o, y + first * yStride + 4L * o, yStride, wide, nowhere);
+                }
             }
+        } finally {
+            memory.give(scratch, bytes);
         }
-        a0.intoMemorySegment(ALL, sums, ORDER);
-        a1.intoMemorySegment(ALL, sums + step, ORDER);
-        a2.intoMemorySegment(ALL, sums + 2 * step, ORDER);
-        a3.intoMemorySegment(ALL, sums + 3 * step, ORDER);
     }
 
-    private static void q8x1(long x, long w, int blocks, long sums) {
-        FloatVector a0 = FloatVector.zero(F);
+    private static void prepare(DType type, long x, int blocks, long to) {
+        float[] factors = type == DType.Q8 ? Q8_FACTORS : Q4_FACTORS;
+        float offset = type == DType.Q8 ? -128 : -8;
         for (int b = 0; b < blocks; b++) {
-            long at = 34L * b;
-            long from = x + 128L * b;
-            if (Lanes.LANES == 16) {
-                FloatVector v0 = FloatVector.fromMemorySegment(F, ALL, from, ORDER);
-                FloatVector v1 = FloatVector.fromMemorySegment(F, ALL, from + 64, ORDER);
-                FloatVector d = FloatVector.broadcast(F, Float.float16ToFloat(ALL.get(SHORT, w + at)));
-                a0 = ((FloatVector) ByteVector.fromMemorySegment(B, ALL, w + at + 2, ORDER)
-                        .convertShape(VectorOperators.B2F, F, 0)).mul(d).fma(v0, a0);
-                a0 = ((FloatVector) ByteVector.fromMemorySegment(B, ALL, w + at + 18, ORDER)
-                        .convertShape(VectorOperators.B2F, F, 0)).mul(d).fma(v1, a0);
-            } else {
-                FloatVector v0 = FloatVector.fromMemorySegment(F, ALL, from, ORDER);
-                FloatVector v1 = FloatVector.fromMemorySegment(F, ALL, from + 32, ORDER);
-                FloatVector v2 = FloatVector.fromMemorySegment(F, ALL, from + 64, ORDER);
-                FloatVector v3 = FloatVector.fromMemorySegment(F, ALL, from + 96, ORDER);
-                FloatVector d = FloatVector.broadcast(F, Float.float16ToFloat(ALL.get(SHORT, w + at)));
-                a0 = ((FloatVector) ByteVector.fromMemorySegment(B, ALL, w + at + 2, ORDER)
-                        .convertShape(VectorOperators.B2F, F, 0)).mul(d).fma(v0, a0);
-                a0 = ((FloatVector) ByteVector.fromMemorySegment(B, ALL, w + at + 10, ORDER)
-                        .convertShape(VectorOperators.B2F, F, 0)).mul(d).fma(v1, a0);
-                a0 = ((FloatVector) ByteVector.fromMemorySegment(B, ALL, w + at + 18, ORDER)
-                        .convertShape(VectorOperators.B2F, F, 0)).mul(d).fma(v2, a0);
-                a0 = ((FloatVector) ByteVector.fromMemorySegment(B, ALL, w + at + 26, ORDER)
-                        .convertShape(VectorOperators.B2F, F, 0)).mul(d).fma(v3, a0);
+            FloatVector sum = FloatVector.zero(F);
+            for (int i = 0; i < BLOCK; i += Lanes.LANES) {
+                long at = 4L * (BLOCK * b + i);
+                FloatVector v = FloatVector.fromMemorySegment(F, ALL, x + at, ORDER);
+                sum = sum.add(v);
+                v.mul(FloatVector.fromArray(F, factors, i)).intoMemorySegment(ALL, to + at, ORDER);
             }
+            Lanes.put(to + 4L * (BLOCK * blocks + b), offset * Lanes.sum(sum));
         }
-        a0.intoMemorySegment(ALL, sums, ORDER);
     }
 
-    private static void q4x4(long x, long w, long stride, int blocks, long sums, long step) {
-        FloatVector numbers = NUMBERS;
-        FloatVector a0 = FloatVector.zero(F);
-        long w1 = w + stride;
-        FloatVector a1 = FloatVector.zero(F);
-        long w2 = w1 + stride;
-        FloatVector a2 = FloatVector.zero(F);
-        long w3 = w2 + stride;
-        FloatVector a3 = FloatVector.zero(F);
+    /** One row by two bands of 32 weight rows at a time, which are two streams for the processor to fetch ahead. */
+    private static void row(long x, int blocks, Matrix w, int firstOut, int endOut, long y, long nowhere) {
+        for (int o = firstOut; o < endOut; o += 2 * BLOCK) {
+            boolean both = o + BLOCK < endOut;
+            long y0 = y + 4L * o;
+            long y1 = both ? y0 + ROW : nowhere;
+            long w0 = w.row(o);
+            long w1 = both ? w.row(o + BLOCK) : w0;
+            for (int lane = 0; lane < ROW; lane += PAIR)
+                if (w.dtype() == DType.Q8)
+                q8(x, blocks, w0, w1, lane, y0, y1);
+                else
+                q4(x, blocks, w0, w1, lane, y0, y1);
+        }
+    }
+
+    /** Many rows by 32 weight rows: each block is unpacked once. */
+    private static void band(long x, long xStride, int n, int blocks, Matrix w, int o, long y, long yStride, long wide,
+            long nowhere) {
+        long block = w.row(o);
         for (int b = 0; b < blocks; b++) {
-            long at = 18L * b;
-            long from = x + 128L * b;
-            if (Lanes.LANES == 16) {
-                FloatVector v0 = FloatVector.fromMemorySegment(F, ALL, from, ORDER);
-                FloatVector v1 = FloatVector.fromMemorySegment(F, ALL, from + 64, ORDER);
-                IntVector t = numbers.mul(Float.float16ToFloat(ALL.get(SHORT, w + at))).reinterpretAsInts();
-                IntVector n = (IntVector) ByteVector.fromMemorySegment(B, ALL, w + at + 2, ORDER)
-                        .convertShape(VectorOperators.ZERO_EXTEND_B2I, I, 0);
-                a0 = n.selectFrom(t).reinterpretAsFloats().fma(v0, a0);
-                a0 = n.lanewise(VectorOperators.LSHR, 4).selectFrom(t).reinterpretAsFloats().fma(v1, a0);
-                t = numbers.mul(Float.float16ToFloat(ALL.get(SHORT, w1 + at))).reinterpretAsInts();
-                n = (IntVector) ByteVector.fromMemorySegment(B, ALL, w1 + at + 2, ORDER)
-                        .convertShape(VectorOperators.ZERO_EXTEND_B2I, I, 0);
-                a1 = n.selectFrom(t).reinterpretAsFloats().fma(v0, a1);
-                a1 = n.lanewise(VectorOperators.LSHR, 4).selectFrom(t).reinterpretAsFloats().fma(v1, a1);
-                t = numbers.mul(Float.float16ToFloat(ALL.get(SHORT, w2 + at))).reinterpretAsInts();
-                n = (IntVector) ByteVector.fromMemorySegment(B, ALL, w2 + at + 2, ORDER)
-                        .convertShape(VectorOperators.ZERO_EXTEND_B2I, I, 0);
-                a2 = n.selectFrom(t).reinterpretAsFloats().fma(v0, a2);
-                a2 = n.lanewise(VectorOperators.LSHR, 4).selectFrom(t).reinterpretAsFloats().fma(v1, a2);
-                t = numbers.mul(Float.float16ToFloat(ALL.get(SHORT, w3 + at))).reinterpretAsInts();
-                n = (IntVector) ByteVector.fromMemorySegment(B, ALL, w3 + at + 2, ORDER)
-                        .convertShape(VectorOperators.ZERO_EXTEND_B2I, I, 0);
-                a3 = n.selectFrom(t).reinterpretAsFloats().fma(v0, a3);
-                a3 = n.lanewise(VectorOperators.LSHR, 4).selectFrom(t).reinterpretAsFloats().fma(v1, a3);
-            } else {
-                FloatVector v0 = FloatVector.fromMemorySegment(F, ALL, from, ORDER);
-                FloatVector v1 = FloatVector.fromMemorySegment(F, ALL, from + 32, ORDER);
-                FloatVector v2 = FloatVector.fromMemorySegment(F, ALL, from + 64, ORDER);
-                FloatVector v3 = FloatVector.fromMemorySegment(F, ALL, from + 96, ORDER);
-                FloatVector d = FloatVector.broadcast(F, 16 * Float.float16ToFloat(ALL.get(SHORT, w + at)));
-                FloatVector e = d.mul(-1.5f);
-                IntVector n0 = (IntVector) ByteVector.fromMemorySegment(B, ALL, w + at + 2, ORDER)
-                        .convertShape(VectorOperators.ZERO_EXTEND_B2I, I, 0);
-                IntVector n1 = (IntVector) ByteVector.fromMemorySegment(B, ALL, w + at + 10, ORDER)
-                        .convertShape(VectorOperators.ZERO_EXTEND_B2I, I, 0);
-                a0 = n0.lanewise(VectorOperators.LSHL, 19).and(NIBBLE).or(ONE).reinterpretAsFloats().fma(d, e).fma(v0,
-                        a0);
-                a0 = n1.lanewise(VectorOperators.LSHL, 19).and(NIBBLE).or(ONE).reinterpretAsFloats().fma(d, e).fma(v1,
-                        a0);
-                a0 = n0.lanewise(VectorOperators.LSHL, 15).and(NIBBLE).or(ONE).reinterpretAsFloats().fma(d, e).fma(v2,
-                        a0);
-                a0 = n1.lanewise(VectorOperators.LSHL, 15).and(NIBBLE).or(ONE).reinterpretAsFloats().fma(d, e).fma(v3,
-                        a0);
-                d = FloatVector.broadcast(F, 16 * Float.float16ToFloat(ALL.get(SHORT, w1 + at)));
-                e = d.mul(-1.5f);
-                n0 = (IntVector) ByteVector.fromMemorySegment(B, ALL, w1 + at + 2, ORDER)
-                        .convertShape(VectorOperators.ZERO_EXTEND_B2I, I, 0);
-                n1 = (IntVector) ByteVector.fromMemorySegment(B, ALL, w1 + at + 10, ORDER)
-                        .convertShape(VectorOperators.ZERO_EXTEND_B2I, I, 0);
-                a1 = n0.lanewise(VectorOperators.LSHL, 19).and(NIBBLE).or(ONE).reinterpretAsFloats().fma(d, e).fma(v0,
-                        a1);
-                a1 = n1.lanewise(VectorOperators.LSHL, 19).and(NIBBLE).or(ONE).reinterpretAsFloats().fma(d, e).fma(v1,
-                        a1);
-                a1 = n0.lanewise(VectorOperators.LSHL, 15).and(NIBBLE).or(ONE).reinterpretAsFloats().fma(d, e).fma(v2,
-                        a1);
-                a1 = n1.lanewise(VectorOperators.LSHL, 15).and(NIBBLE).or(ONE).reinterpretAsFloats().fma(d, e).fma(v3,
-                        a1);
-                d = FloatVector.broadcast(F, 16 * Float.float16ToFloat(ALL.get(SHORT, w2 + at)));
-                e = d.mul(-1.5f);
-                n0 = (IntVector) ByteVector.fromMemorySegment(B, ALL, w2 + at + 2, ORDER)
-                        .convertShape(VectorOperators.ZERO_EXTEND_B2I, I, 0);
-                n1 = (IntVector) ByteVector.fromMemorySegment(B, ALL, w2 + at + 10, ORDER)
-                        .convertShape(VectorOperators.ZERO_EXTEND_B2I, I, 0);
-                a2 = n0.lanewise(VectorOperators.LSHL, 19).and(NIBBLE).or(ONE).reinterpretAsFloats().fma(d, e).fma(v0,
-                        a2);
-                a2 = n1.lanewise(VectorOperators.LSHL, 19).and(NIBBLE).or(ONE).reinterpretAsFloats().fma(d, e).fma(v1,
-                        a2);
-                a2 = n0.lanewise(VectorOperators.LSHL, 15).and(NIBBLE).or(ONE).reinterpretAsFloats().fma(d, e).fma(v2,
-                        a2);
-                a2 = n1.lanewise(VectorOperators.LSHL, 15).and(NIBBLE).or(ONE).reinterpretAsFloats().fma(d, e).fma(v3,
-                        a2);
-                d = FloatVector.broadcast(F, 16 * Float.float16ToFloat(ALL.get(SHORT, w3 + at)));
-                e = d.mul(-1.5f);
-                n0 = (IntVector) ByteVector.fromMemorySegment(B, ALL, w3 + at + 2, ORDER)
-                        .convertShape(VectorOperators.ZERO_EXTEND_B2I, I, 0);
-                n1 = (IntVector) ByteVector.fromMemorySegment(B, ALL, w3 + at + 10, ORDER)
-                        .convertShape(VectorOperators.ZERO_EXTEND_B2I, I, 0);
-                a3 = n0.lanewise(VectorOperators.LSHL, 19).and(NIBBLE).or(ONE).reinterpretAsFloats().fma(d, e).fma(v0,
-                        a3);
-                a3 = n1.lanewise(VectorOperators.LSHL, 19).and(NIBBLE).or(ONE).reinterpretAsFloats().fma(d, e).fma(v1,
-                        a3);
-                a3 = n0.lanewise(VectorOperators.LSHL, 15).and(NIBBLE).or(ONE).reinterpretAsFloats().fma(d, e).fma(v2,
-                        a3);
-                a3 = n1.lanewise(VectorOperators.LSHL, 15).and(NIBBLE).or(ONE).reinterpretAsFloats().fma(d, e).fma(v3,
-                        a3);
+            unpack(w.dtype(), block, wide);
+            for (int r = 0; r < n; r += TILE_ROWS) {
+                long y0 = y + r * yStride;
+                for (int lane = 0; lane < ROW; lane += PAIR)
+                    tile(x + r * xStride, xStride, b, blocks, wide, lane, y0, r + 1 < n ? y0 + yStride : nowhere,
+                            r + 2 < n ? y0 + 2 * yStride : nowhere, r + 3 < n ? y0 + 3 * yStride : nowhere,
+                            r + 4 < n ? y0 + 4 * yStride : nowhere, r + 5 < n ? y0 + 5 * yStride : nowhere);
             }
+            block += w.dtype().blockBytes();
         }
-        a0.intoMemorySegment(ALL, sums, ORDER);
-        a1.intoMemorySegment(ALL, sums + step, ORDER);
-        a2.intoMemorySegment(ALL, sums + 2 * step, ORDER);
-        a3.intoMemorySegment(ALL, sums + 3 * step, ORDER);
     }
 
-    private static void q4x1(long x, long w, int blocks, long sums) {
-        FloatVector numbers = NUMBERS;
-        FloatVector a0 = FloatVector.zero(F);
-        for (int b = 0; b < blocks; b++) {
-            long at = 18L * b;
-            long from = x + 128L * b;
-            if (Lanes.LANES == 16) {
-                FloatVector v0 = FloatVector.fromMemorySegment(F, ALL, from, ORDER);
-                FloatVector v1 = FloatVector.fromMemorySegment(F, ALL, from + 64, ORDER);
-                IntVector t = numbers.mul(Float.float16ToFloat(ALL.get(SHORT, w + at))).reinterpretAsInts();
-                IntVector n = (IntVector) ByteVector.fromMemorySegment(B, ALL, w + at + 2, ORDER)
-                        .convertShape(VectorOperators.ZERO_EXTEND_B2I, I, 0);
-                a0 = n.selectFrom(t).reinterpretAsFloats().fma(v0, a0);
-                a0 = n.lanewise(VectorOperators.LSHR, 4).selectFrom(t).reinterpretAsFloats().fma(v1, a0);
-            } else {
-                FloatVector v0 = FloatVector.fromMemorySegment(F, ALL, from, ORDER);
-                FloatVector v1 = FloatVector.fromMemorySegment(F, ALL, from + 32, ORDER);
-                FloatVector v2 = FloatVector.fromMemorySegment(F, ALL, from + 64, ORDER);
-                FloatVector v3 = FloatVector.fromMemorySegment(F, ALL, from + 96, ORDER);
-                FloatVector d = FloatVector.broadcast(F, 16 * Float.float16ToFloat(ALL.get(SHORT, w + at)));
-                FloatVector e = d.mul(-1.5f);
-                IntVector n0 = (IntVector) ByteVector.fromMemorySegment(B, ALL, w + at + 2, ORDER)
-                        .convertShape(VectorOperators.ZERO_EXTEND_B2I, I, 0);
-                IntVector n1 = (IntVector) ByteVector.fromMemorySegment(B, ALL, w + at + 10, ORDER)
-                        .convertShape(VectorOperators.ZERO_EXTEND_B2I, I, 0);
-                a0 = n0.lanewise(VectorOperators.LSHL, 19).and(NIBBLE).or(ONE).reinterpretAsFloats().fma(d, e).fma(v0,
-                        a0);
-                a0 = n1.lanewise(VectorOperators.LSHL, 19).and(NIBBLE).or(ONE).reinterpretAsFloats().fma(d, e).fma(v1,
-                        a0);
-                a0 = n0.lanewise(VectorOperators.LSHL, 15).and(NIBBLE).or(ONE).reinterpretAsFloats().fma(d, e).fma(v2,
-                        a0);
-                a0 = n1.lanewise(VectorOperators.LSHL, 15).and(NIBBLE).or(ONE).reinterpretAsFloats().fma(d, e).fma(v3,
-                        a0);
+    /** A block's integers as floats, 32 rows of a column after another, as they are without shifting, and its scales. */
+    private static void unpack(DType type, long block, long wide) {
+        int bits = type == DType.Q8 ? 8 : 4;
+        int elements = 32 / bits;
+        for (int lane = 0; lane < ROW; lane += VECTOR) {
+            for (int i = 0; i < BLOCK; i += elements) {
+                IntVector n = IntVector.fromMemorySegment(I, ALL, block + SCALES + ROW * (i / elements) + lane, ORDER);
+                int mask = (1 << bits) - 1;
+                for (int k = 0; k < elements - 1; k++) {
+                    ((FloatVector) n.and(mask).convertShape(VectorOperators.I2F, F, 0)).intoMemorySegment(ALL,
+                            wide + ROW * (i + k) + lane, ORDER);
+                    mask <<= bits;
+                }
+                ((FloatVector) n.lanewise(VectorOperators.LSHR, 32 - bits).convertShape(VectorOperators.I2F, F, 0))
+                        .intoMemorySegment(ALL, wide + ROW * (i + elements - 1) + lane, ORDER);
             }
-        }
-        a0.intoMemorySegment(ALL, sums, ORDER);
-    }
-
-    private static void q8ToFloats(long w, int blocks, long to) {
-        for (int b = 0; b < blocks; b++) {
-            long at = w + 34L * b;
-            long y = to + 128L * b;
-            FloatVector d = FloatVector.broadcast(F, Float.float16ToFloat(ALL.get(SHORT, at)));
-            for (int i = 0; i < 32; i += Lanes.LANES)
-                ((FloatVector) ByteVector.fromMemorySegment(B, ALL, at + 2 + i, ORDER).convertShape(VectorOperators.B2F,
-                        F, 0)).mul(d).intoMemorySegment(ALL, y + 4L * i, ORDER);
+            ((IntVector) ShortVector.fromMemorySegment(S, ALL, block + lane / 2, ORDER)
+                    .convertShape(VectorOperators.S2I, I, 0)).lanewise(VectorOperators.LSHL, 13).and(SIGN_AND_REST)
+                    .reinterpretAsFloats().mul(HALF_BIAS).intoMemorySegment(ALL, wide + ROW * BLOCK + lane, ORDER);
         }
     }
 
-    private static void q4ToFloats(long w, int blocks, long to) {
+    /** A row's products with two vectors of weight rows, from byte {@code lane} of a row of 32 floats on, of each of two bands, added to y. */
+    private static void q8(long x, int blocks, long w, long w1, int lane, long y, long y1) {
+        FloatVector a0 = FloatVector.fromMemorySegment(F, ALL, y + lane, ORDER);
+        FloatVector a1 = FloatVector.fromMemorySegment(F, ALL, y + lane + VECTOR, ORDER);
+        FloatVector a2 = FloatVector.fromMemorySegment(F, ALL, y1 + lane, ORDER);
+        FloatVector a3 = FloatVector.fromMemorySegment(F, ALL, y1 + lane + VECTOR, ORDER);
         for (int b = 0; b < blocks; b++) {
-            long at = w + 18L * b;
-            long y = to + 128L * b;
-            FloatVector d = FloatVector.broadcast(F, 16 * Float.float16ToFloat(ALL.get(SHORT, at)));
-            FloatVector e = d.mul(-1.5f);
-            for (int i = 0; i < 16; i += Lanes.LANES) {
-                IntVector n = (IntVector) ByteVector.fromMemorySegment(B, ALL, at + 2 + i, ORDER)
-                        .convertShape(VectorOperators.ZERO_EXTEND_B2I, I, 0);
-                n.lanewise(VectorOperators.LSHL, 19).and(NIBBLE).or(ONE).reinterpretAsFloats().fma(d, e)
-                        .intoMemorySegment(ALL, y + 4L * i, ORDER);
-                n.lanewise(VectorOperators.LSHL, 15).and(NIBBLE).or(ONE).reinterpretAsFloats().fma(d, e)
-                        .intoMemorySegment(ALL, y + 64 + 4L * i, ORDER);
+            long at = Q8_BYTES * b;
+            long from = x + (long) ROW * b;
+            FloatVector d0 = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, x + 4L * (32 * blocks + b)));
+            FloatVector d1 = d0;
+            FloatVector d2 = d0;
+            FloatVector d3 = d0;
+            long piece = at + SCALES + lane;
+            long end = from + ROW;
+            // no counted loop, which would be cut in three, with a dozen limits to work out for each block
+            while (from != end) {
+                IntVector n0 = IntVector.fromMemorySegment(I, ALL, w + piece, ORDER);
+                IntVector n1 = IntVector.fromMemorySegment(I, ALL, w + piece + VECTOR, ORDER);
+                IntVector n2 = IntVector.fromMemorySegment(I, ALL, w1 + piece, ORDER);
+                IntVector n3 = IntVector.fromMemorySegment(I, ALL, w1 + piece + VECTOR, ORDER);
+                FloatVector v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, from));
+                d0 = ((FloatVector) n0.and(255).convertShape(VectorOperators.I2F, F, 0)).fma(v, d0);
+                d1 = ((FloatVector) n1.and(255).convertShape(VectorOperators.I2F, F, 0)).fma(v, d1);
+                d2 = ((FloatVector) n2.and(255).convertShape(VectorOperators.I2F, F, 0)).fma(v, d2);
+                d3 = ((FloatVector) n3.and(255).convertShape(VectorOperators.I2F, F, 0)).fma(v, d3);
+                v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, from + 4));
+                d0 = ((FloatVector) n0.and(255 << 8).convertShape(VectorOperators.I2F, F, 0)).fma(v, d0);
+                d1 = ((FloatVector) n1.and(255 << 8).convertShape(VectorOperators.I2F, F, 0)).fma(v, d1);
+                d2 = ((FloatVector) n2.and(255 << 8).convertShape(VectorOperators.I2F, F, 0)).fma(v, d2);
+                d3 = ((FloatVector) n3.and(255 << 8).convertShape(VectorOperators.I2F, F, 0)).fma(v, d3);
+                v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, from + 8));
+                d0 = ((FloatVector) n0.and(255 << 16).convertShape(VectorOperators.I2F, F, 0)).fma(v, d0);
+                d1 = ((FloatVector) n1.and(255 << 16).convertShape(VectorOperators.I2F, F, 0)).fma(v, d1);
+                d2 = ((FloatVector) n2.and(255 << 16).convertShape(VectorOperators.I2F, F, 0)).fma(v, d2);
+                d3 = ((FloatVector) n3.and(255 << 16).convertShape(VectorOperators.I2F, F, 0)).fma(v, d3);
+                v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, from + 12));
+                d0 = ((FloatVector) n0.lanewise(VectorOperators.LSHR, 24).convertShape(VectorOperators.I2F, F, 0))
+                        .fma(v, d0);
+                d1 = ((FloatVector) n1.lanewise(VectorOperators.LSHR, 24).convertShape(VectorOperators.I2F, F, 0))
+                        .fma(v, d1);
+                d2 = ((FloatVector) n2.lanewise(VectorOperators.LSHR, 24).convertShape(VectorOperators.I2F, F, 0))
+                        .fma(v, d2);
+                d3 = ((FloatVector) n3.lanewise(VectorOperators.LSHR, 24).convertShape(VectorOperators.I2F, F, 0))
+                        .fma(v, d3);
+                piece += ROW;
+                from += 16;
             }
+            a0 = ((IntVector) ShortVector.fromMemorySegment(S, ALL, w + at + lane / 2, ORDER)
+                    .convertShape(VectorOperators.S2I, I, 0)).lanewise(VectorOperators.LSHL, 13).and(SIGN_AND_REST)
+                    .reinterpretAsFloats().mul(HALF_BIAS).fma(d0, a0);
+            a1 = ((IntVector) ShortVector.fromMemorySegment(S, ALL, w + at + lane / 2 + VECTOR / 2, ORDER)
+                    .convertShape(VectorOperators.S2I, I, 0)).lanewise(VectorOperators.LSHL, 13).and(SIGN_AND_REST)
+                    .reinterpretAsFloats().mul(HALF_BIAS).fma(d1, a1);
+            a2 = ((IntVector) ShortVector.fromMemorySegment(S, ALL, w1 + at + lane / 2, ORDER)
+                    .convertShape(VectorOperators.S2I, I, 0)).lanewise(VectorOperators.LSHL, 13).and(SIGN_AND_REST)
+                    .reinterpretAsFloats().mul(HALF_BIAS).fma(d2, a2);
+            a3 = ((IntVector) ShortVector.fromMemorySegment(S, ALL, w1 + at + lane / 2 + VECTOR / 2, ORDER)
+                    .convertShape(VectorOperators.S2I, I, 0)).lanewise(VectorOperators.LSHL, 13).and(SIGN_AND_REST)
+                    .reinterpretAsFloats().mul(HALF_BIAS).fma(d3, a3);
         }
+        a0.intoMemorySegment(ALL, y + lane, ORDER);
+        a1.intoMemorySegment(ALL, y + lane + VECTOR, ORDER);
+        a2.intoMemorySegment(ALL, y1 + lane, ORDER);
+        a3.intoMemorySegment(ALL, y1 + lane + VECTOR, ORDER);
+    }
+
+    private static void q4(long x, int blocks, long w, long w1, int lane, long y, long y1) {
+        FloatVector a0 = FloatVector.fromMemorySegment(F, ALL, y + lane, ORDER);
+        FloatVector a1 = FloatVector.fromMemorySegment(F, ALL, y + lane + VECTOR, ORDER);
+        FloatVector a2 = FloatVector.fromMemorySegment(F, ALL, y1 + lane, ORDER);
+        FloatVector a3 = FloatVector.fromMemorySegment(F, ALL, y1 + lane + VECTOR, ORDER);
+        for (int b = 0; b < blocks; b++) {
+            long at = Q4_BYTES * b;
+            long from = x + (long) ROW * b;
+            FloatVector d0 = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, x + 4L * (32 * blocks + b)));
+            FloatVector d1 = d0;
+            FloatVector d2 = d0;
+            FloatVector d3 = d0;
+            long piece = at + SCALES + lane;
+            long end = from + ROW;
+            // no counted loop, which would be cut in three, with a dozen limits to work out for each block
+            while (from != end) {
+                IntVector n0 = IntVector.fromMemorySegment(I, ALL, w + piece, ORDER);
+                IntVector n1 = IntVector.fromMemorySegment(I, ALL, w + piece + VECTOR, ORDER);
+                IntVector n2 = IntVector.fromMemorySegment(I, ALL, w1 + piece, ORDER);
+                IntVector n3 = IntVector.fromMemorySegment(I, ALL, w1 + piece + VECTOR, ORDER);
+                FloatVector v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, from));
+                d0 = ((FloatVector) n0.and(15).convertShape(VectorOperators.I2F, F, 0)).fma(v, d0);
+                d1 = ((FloatVector) n1.and(15).convertShape(VectorOperators.I2F, F, 0)).fma(v, d1);
+                d2 = ((FloatVector) n2.and(15).convertShape(VectorOperators.I2F, F, 0)).fma(v, d2);
+                d3 = ((FloatVector) n3.and(15).convertShape(VectorOperators.I2F, F, 0)).fma(v, d3);
+                v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, from + 4));
+                d0 = ((FloatVector) n0.and(15 << 4).convertShape(VectorOperators.I2F, F, 0)).fma(v, d0);
+                d1 = ((FloatVector) n1.and(15 << 4).convertShape(VectorOperators.I2F, F, 0)).fma(v, d1);
+                d2 = ((FloatVector) n2.and(15 << 4).convertShape(VectorOperators.I2F, F, 0)).fma(v, d2);
+                d3 = ((FloatVector) n3.and(15 << 4).convertShape(VectorOperators.I2F, F, 0)).fma(v, d3);
+                v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, from + 8));
+                d0 = ((FloatVector) n0.and(15 << 8).convertShape(VectorOperators.I2F, F, 0)).fma(v, d0);
+                d1 = ((FloatVector) n1.and(15 << 8).convertShape(VectorOperators.I2F, F, 0)).fma(v, d1);
+                d2 = ((FloatVector) n2.and(15 << 8).convertShape(VectorOperators.I2F, F, 0)).fma(v, d2);
+                d3 = ((FloatVector) n3.and(15 << 8).convertShape(VectorOperators.I2F, F, 0)).fma(v, d3);
+                v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, from + 12));
+                d0 = ((FloatVector) n0.and(15 << 12).convertShape(VectorOperators.I2F, F, 0)).fma(v, d0);
+                d1 = ((FloatVector) n1.and(15 << 12).convertShape(VectorOperators.I2F, F, 0)).fma(v, d1);
+                d2 = ((FloatVector) n2.and(15 << 12).convertShape(VectorOperators.I2F, F, 0)).fma(v, d2);
+                d3 = ((FloatVector) n3.and(15 << 12).convertShape(VectorOperators.I2F, F, 0)).fma(v, d3);
+                v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, from + 16));
+                d0 = ((FloatVector) n0.and(15 << 16).convertShape(VectorOperators.I2F, F, 0)).fma(v, d0);
+                d1 = ((FloatVector) n1.and(15 << 16).convertShape(VectorOperators.I2F, F, 0)).fma(v, d1);
+                d2 = ((FloatVector) n2.and(15 << 16).convertShape(VectorOperators.I2F, F, 0)).fma(v, d2);
+                d3 = ((FloatVector) n3.and(15 << 16).convertShape(VectorOperators.I2F, F, 0)).fma(v, d3);
+                v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, from + 20));
+                d0 = ((FloatVector) n0.and(15 << 20).convertShape(VectorOperators.I2F, F, 0)).fma(v, d0);
+                d1 = ((FloatVector) n1.and(15 << 20).convertShape(VectorOperators.I2F, F, 0)).fma(v, d1);
+                d2 = ((FloatVector) n2.and(15 << 20).convertShape(VectorOperators.I2F, F, 0)).fma(v, d2);
+                d3 = ((FloatVector) n3.and(15 << 20).convertShape(VectorOperators.I2F, F, 0)).fma(v, d3);
+                v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, from + 24));
+                d0 = ((FloatVector) n0.and(15 << 24).convertShape(VectorOperators.I2F, F, 0)).fma(v, d0);
+                d1 = ((FloatVector) n1.and(15 << 24).convertShape(VectorOperators.I2F, F, 0)).fma(v, d1);
+                d2 = ((FloatVector) n2.and(15 << 24).convertShape(VectorOperators.I2F, F, 0)).fma(v, d2);
+                d3 = ((FloatVector) n3.and(15 << 24).convertShape(VectorOperators.I2F, F, 0)).fma(v, d3);
+                v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, from + 28));
+                d0 = ((FloatVector) n0.lanewise(VectorOperators.LSHR, 28).convertShape(VectorOperators.I2F, F, 0))
+                        .fma(v, d0);
+                d1 = ((FloatVector) n1.lanewise(VectorOperators.LSHR, 28).convertShape(VectorOperators.I2F, F, 0))
+                        .fma(v, d1);
+                d2 = ((FloatVector) n2.lanewise(VectorOperators.LSHR, 28).convertShape(VectorOperators.I2F, F, 0))
+                        .fma(v, d2);
+                d3 = ((FloatVector) n3.lanewise(VectorOperators.LSHR, 28).convertShape(VectorOperators.I2F, F, 0))
+                        .fma(v, d3);
+                piece += ROW;
+                from += 32;
+            }
+            a0 = ((IntVector) ShortVector.fromMemorySegment(S, ALL, w + at + lane / 2, ORDER)
+                    .convertShape(VectorOperators.S2I, I, 0)).lanewise(VectorOperators.LSHL, 13).and(SIGN_AND_REST)
+                    .reinterpretAsFloats().mul(HALF_BIAS).fma(d0, a0);
+            a1 = ((IntVector) ShortVector.fromMemorySegment(S, ALL, w + at + lane / 2 + VECTOR / 2, ORDER)
+                    .convertShape(VectorOperators.S2I, I, 0)).lanewise(VectorOperators.LSHL, 13).and(SIGN_AND_REST)
+                    .reinterpretAsFloats().mul(HALF_BIAS).fma(d1, a1);
+            a2 = ((IntVector) ShortVector.fromMemorySegment(S, ALL, w1 + at + lane / 2, ORDER)
+                    .convertShape(VectorOperators.S2I, I, 0)).lanewise(VectorOperators.LSHL, 13).and(SIGN_AND_REST)
+                    .reinterpretAsFloats().mul(HALF_BIAS).fma(d2, a2);
+            a3 = ((IntVector) ShortVector.fromMemorySegment(S, ALL, w1 + at + lane / 2 + VECTOR / 2, ORDER)
+                    .convertShape(VectorOperators.S2I, I, 0)).lanewise(VectorOperators.LSHL, 13).and(SIGN_AND_REST)
+                    .reinterpretAsFloats().mul(HALF_BIAS).fma(d3, a3);
+        }
+        a0.intoMemorySegment(ALL, y + lane, ORDER);
+        a1.intoMemorySegment(ALL, y + lane + VECTOR, ORDER);
+        a2.intoMemorySegment(ALL, y1 + lane, ORDER);
+        a3.intoMemorySegment(ALL, y1 + lane + VECTOR, ORDER);
+    }
+
+    /** Six rows' products with one unpacked block, two vectors of weight rows from byte {@code lane} on, added to {@code y}. */
+    private static void tile(long x, long xStride, int b, int blocks, long wide, int lane, long y0, long y1, long y2,
+            long y3, long y4, long y5) {
+        long from = x + (long) ROW * b;
+        long c = x + 4L * (32 * blocks + b);
+        FloatVector a0 = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, c));
+        FloatVector b0 = a0;
+        FloatVector a1 = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, c + xStride));
+        FloatVector b1 = a1;
+        FloatVector a2 = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, c + 2 * xStride));
+        FloatVector b2 = a2;
+        FloatVector a3 = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, c + 3 * xStride));
+        FloatVector b3 = a3;
+        FloatVector a4 = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, c + 4 * xStride));
+        FloatVector b4 = a4;
+        FloatVector a5 = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, c + 5 * xStride));
+        FloatVector b5 = a5;
+        long column = wide + lane;
+        long end = column + ROW * BLOCK;
+        while (column != end) {
+            FloatVector u = FloatVector.fromMemorySegment(F, ALL, column, ORDER);
+            FloatVector t = FloatVector.fromMemorySegment(F, ALL, column + VECTOR, ORDER);
+            FloatVector v;
+            v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, from));
+            a0 = u.fma(v, a0);
+            b0 = t.fma(v, b0);
+            v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, from + xStride));
+            a1 = u.fma(v, a1);
+            b1 = t.fma(v, b1);
+            v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, from + 2 * xStride));
+            a2 = u.fma(v, a2);
+            b2 = t.fma(v, b2);
+            v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, from + 3 * xStride));
+            a3 = u.fma(v, a3);
+            b3 = t.fma(v, b3);
+            v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, from + 4 * xStride));
+            a4 = u.fma(v, a4);
+            b4 = t.fma(v, b4);
+            v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, from + 5 * xStride));
+            a5 = u.fma(v, a5);
+            b5 = t.fma(v, b5);
+            column += ROW;
+            from += 4;
+        }
+        FloatVector s = FloatVector.fromMemorySegment(F, ALL, wide + ROW * BLOCK + lane, ORDER);
+        s.fma(a0, FloatVector.fromMemorySegment(F, ALL, y0 + lane, ORDER)).intoMemorySegment(ALL, y0 + lane, ORDER);
+        s.fma(a1, FloatVector.fromMemorySegment(F, ALL, y1 + lane, ORDER)).intoMemorySegment(ALL, y1 + lane, ORDER);
+        s.fma(a2, FloatVector.fromMemorySegment(F, ALL, y2 + lane, ORDER)).intoMemorySegment(ALL, y2 + lane, ORDER);
+        s.fma(a3, FloatVector.fromMemorySegment(F, ALL, y3 + lane, ORDER)).intoMemorySegment(ALL, y3 + lane, ORDER);
+        s.fma(a4, FloatVector.fromMemorySegment(F, ALL, y4 + lane, ORDER)).intoMemorySegment(ALL, y4 + lane, ORDER);
+        s.fma(a5, FloatVector.fromMemorySegment(F, ALL, y5 + lane, ORDER)).intoMemorySegment(ALL, y5 + lane, ORDER);
+        s = FloatVector.fromMemorySegment(F, ALL, wide + ROW * BLOCK + lane + VECTOR, ORDER);
+        s.fma(b0, FloatVector.fromMemorySegment(F, ALL, y0 + lane + VECTOR, ORDER)).intoMemorySegment(ALL,
+                y0 + lane + VECTOR, ORDER);
+        s.fma(b1, FloatVector.fromMemorySegment(F, ALL, y1 + lane + VECTOR, ORDER)).intoMemorySegment(ALL,
+                y1 + lane + VECTOR, ORDER);
+        s.fma(b2, FloatVector.fromMemorySegment(F, ALL, y2 + lane + VECTOR, ORDER)).intoMemorySegment(ALL,
+                y2 + lane + VECTOR, ORDER);
+        s.fma(b3, FloatVector.fromMemorySegment(F, ALL, y3 + lane + VECTOR, ORDER)).intoMemorySegment(ALL,
+                y3 + lane + VECTOR, ORDER);
+        s.fma(b4, FloatVector.fromMemorySegment(F, ALL, y4 + lane + VECTOR, ORDER)).intoMemorySegment(ALL,
+                y4 + lane + VECTOR, ORDER);
+        s.fma(b5, FloatVector.fromMemorySegment(F, ALL, y5 + lane + VECTOR, ORDER)).intoMemorySegment(ALL,
+                y5 + lane + VECTOR, ORDER);
     }
 }

@@ -86,7 +86,7 @@ abstract class CpuTest {
                 ? arena.allocate(bytes + 1).asSlice(1, bytes)
                 : MemorySegment.ofArray(new byte[Math.toIntExact(bytes)]);
         if (dtype.isQuantized())
-            Quantization.quantize(values, dtype, data, 0);
+            Quantization.quantize(values, shape[1], dtype, data, 0);
         else
             for (int i = 0; i < values.length; i++)
                 switch (dtype) {
@@ -99,8 +99,7 @@ abstract class CpuTest {
 
     /** Of any type that the role and the shape allow. */
     Tensor weight(WeightRole role, int... shape) {
-        boolean matrix = role == WeightRole.MATRIX || role == WeightRole.EMBEDDING;
-        if (matrix && shape[shape.length - 1] % 32 == 0 && random.nextBoolean())
+        if (role == WeightRole.MATRIX && Quantization.fits(DType.Q8, shape) && random.nextBoolean())
             return weight(BLOCKS[random.nextInt(BLOCKS.length)], role, shape);
         return weight(TYPES[random.nextInt(TYPES.length)], role, shape);
     }

@@ -46,7 +46,7 @@ class OperationsTest extends CpuTest {
                 int n = random.nextBoolean() ? 1 : size(70);
                 int in = 32 * (1 + random.nextInt(12));
                 int inner = 32 * (1 + random.nextInt(4));
-                int out = 1 + size(120);
+                int out = 32 * random.nextInt(1, 8);
                 Tensor x = activation(n, in);
                 Tensor w = weight(type, WeightRole.MATRIX, out, in);
                 String what = "%d x %d x %d %s".formatted(n, in, out, type);
@@ -56,11 +56,6 @@ class OperationsTest extends CpuTest {
                 Tensor up = weight(type, WeightRole.MATRIX, inner, in);
                 Tensor down = weight(type, WeightRole.MATRIX, in, inner);
                 assertClose(backend.tensorOps().gatedMlp(x, gate, up, down), gated(x, gate, up, down), what);
-                Tensor table = weight(type, WeightRole.EMBEDDING, out, in);
-                Tensor ids = ids(out, n);
-                assertThat(backend.tensorOps().embedding(table, ids).toFloats())
-                        .usingComparator((a, b) -> Arrays.equals(positiveZeros(a), positiveZeros(b)) ? 0 : 1)
-                        .isEqualTo(Definitions.round(Definitions.embedding(doubles(table), in, ids.toInts())));
             }
     }
 
@@ -76,13 +71,6 @@ class OperationsTest extends CpuTest {
             Tensor down = weight(WeightRole.MATRIX, hidden, inner);
             assertClose(backend.tensorOps().gatedMlp(x, gate, up, down), gated(x, gate, up, down), "gatedMlp");
         }
-    }
-
-    private static float[] positiveZeros(float[] values) {
-        float[] positive = values.clone();
-        for (int i = 0; i < positive.length; i++)
-            positive[i] += 0f;
-        return positive;
     }
 
     private static double[] gated(Tensor x, Tensor gate, Tensor up, Tensor down) {
