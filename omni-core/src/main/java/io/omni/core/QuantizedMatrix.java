@@ -10,6 +10,7 @@ import java.lang.foreign.ValueLayout;
 import java.nio.ByteOrder;
 import java.util.Arrays;
 import java.util.List;
+import java.util.function.Supplier;
 import java.util.stream.IntStream;
 
 /**
@@ -44,32 +45,40 @@ final class QuantizedMatrix {
         void read(int row, float[] to);
     }
 
+    /** Of integers, both ends included. */
+    private record Range(int low, int high) {}
+
     private final String name;
     private final HostTensor stored;
     private final int rows;
     private final int columns;
-    private final Rows numbers;
+    private final Supplier<Rows> numbers;
+    private final Range range;
+    private final Rows zeros;
     private final Rows scales;
-    private final boolean whole;
     private final DType floats;
     private DType type;
 
     /**
-     * @param whole
-     *            whether all numbers are integers
+     * @param numbers
+     *            asked for once in each conversion
+     * @param range
+     *            of the numbers if they are integers, else null
+     * @param zeros
+     *            what is taken off the numbers, or null
      * @param floats
      *            what elements are rounded to if no block holds them exactly
      */
-    private QuantizedMatrix(String name, HostTensor stored, int rows, int columns, Rows numbers, Rows scales,
-            boolean whole,
-            DType floats) {
+    private QuantizedMatrix(String name, HostTensor stored, int rows, int columns, Supplier<Rows> numbers, Range range,
+            Rows zeros, Rows scales, DType floats) {
         this.name = name;
         this.stored = stored;
         this.rows = rows;
         this.columns = columns;
         this.numbers = numbers;
+        this.range = range;
+        this.zeros = zeros;
         this.scales = scales;
-        this.whole = whole;
         this.floats = floats;
     }
 
@@ -127,36 +136,34 @@ final class QuantizedMatrix {
     }
 
     /**
-     * What {@link #read} gives: Q4 or Q8 where blocks hold all elements exactly, which takes a look at all of them; else
-     * the type of the scales, bfloat16 for float32.
+     * What {@link #read} gives: Q4 or Q8 where blocks hold whatever the numbers can be, with these zero points and scales,
+     * exactly; else the type of the scales, bfloat16 for float32.
      */
     DType type() {
         if (type == null) {
-            int least = whole && rows % BLOCK == 0 && columns % BLOCK == 0
+            int bits = range != null && rows % BLOCK == 0 && columns % BLOCK == 0
                     ? IntStream.range(0, rows).parallel().map(this::bits).max().orElse(16)
                     : 16;
-            type = least == 4 ? DType.Q4 : least == 8 ? DType.Q8 : floats;
+            type = bits == 4 ? DType.Q4 : bits == 8 ? DType.Q8 : floats;
         }
         return type;
     }
 
-    /** The smallest type that holds a row exactly: 4, 8, or 16 for none. */
+    /** How many bits of a block hold a row's numbers: 4, 8, or 16 for none. */
     private int bits(int row) {
-        float[] q = new float[columns];
+        float[] z = new float[columns];
         float[] s = new float[columns];
-        numbers.read(row, q);
+        zeros.read(row, z);
         scales.read(row, s);
-        float least = 0;
-        float greatest = 0;
+        float low = 0;
+        float high = 0;
         for (int i = 0; i < columns; i++) {
-            least = Math.min(least, q[i]);
-            greatest = Math.max(greatest, q[i]);
+            low = Math.min(low, range.low - z[i]);
+            high = Math.max(high, range.high - z[i]);
             if (s[i] != s[i / BLOCK * BLOCK] || i % BLOCK == 0 && !Quantization.isBinary16(s[i]))
                 return 16;
         }
-        if (least >= -8 && greatest <= 7)
-            return 4;
-        return least >= -128 && greatest <= 127 ? 8 : 16;
+        return low >= -8 && high <= 7 ? 4 : low >= -128 && high <= 127 ? 8 : 16;
     }
 
     /** All elements in {@link #type}, in memory of {@code arena}; rows are converted in parallel. */
@@ -165,10 +172,16 @@ final class QuantizedMatrix {
         MemorySegment data = arena.allocate(Math.max(1, to.bytes((long) rows * columns)), 64)
                 .asSlice(0, to.bytes((long) rows * columns));
         long rowBytes = 2L * columns;
+        Rows source = numbers.get();
         IntStream.range(0, rows).parallel().forEach(r -> {
             float[] x = new float[columns];
             float[] s = new float[columns];
-            numbers.read(r, x);
+            source.read(r, x);
+            if (zeros != null) {
+                zeros.read(r, s);
+                for (int i = 0; i < columns; i++)
+                    x[i] -= s[i];
+            }
             scales.read(r, s);
             if (to.isQuantized())
                 pack(x, s, to, data, r);
@@ -210,17 +223,17 @@ final class QuantizedMatrix {
             Rows zeros = packedZeros(rows, columns, bits, groups);
             MemorySegment data = packed.tensor().data();
             long rowBytes = 4L * shape[1];
-            Rows numbers = less(zeros, zeros == null ? 1 << bits - 1 : 0,
-                    (r, to) -> unpack(data.asSlice(r * rowBytes, rowBytes), bits, to));
-            return new QuantizedMatrix(prefix + "weight", packed.tensor(), rows, columns, numbers,
-                    spread(scale.tensor(), scale, rows, columns, groups), true, floats(scale));
+            Rows numbers = (r, to) -> unpack(data.asSlice(r * rowBytes, rowBytes), bits, to);
+            return new QuantizedMatrix(prefix + "weight", packed.tensor(), rows, columns, () -> numbers,
+                    new Range(0, (1 << bits) - 1), zeros, spread(scale.tensor(), scale, rows, columns, groups),
+                    floats(scale));
         }
 
-        /** Zero points as stored, before half the range is taken away; or null. */
+        /** Zero points as stored, before half the range is taken away. */
         private Rows packedZeros(int rows, int columns, int bits, int[] groups) {
             Checkpoint.Entry zeros = find("weight_zero_point");
             if (zeros == null && !methods.zeroPoints())
-                return null;
+                return (r, to) -> Arrays.fill(to, 1 << bits - 1);
             zeros = get("weight_zero_point", "I32", "I8");
             HostTensor tensor = zeros.tensor();
             int[] shape = tensor.shape();
@@ -258,18 +271,20 @@ final class QuantizedMatrix {
         QuantizedMatrix int8(Checkpoint.Entry weight) {
             int[] shape = matrix(weight);
             Checkpoint.Entry scale = get("weight_scale", "F32", "F16", "BF16");
-            Rows zeros = null;
+            int[] groups = groups(shape[1]);
+            Rows zeros = (r, to) -> Arrays.fill(to, 0);
             if (find("weight_zero_point") != null || methods.zeroPoints()) {
                 Checkpoint.Entry entry = get("weight_zero_point", "I8");
-                zeros = spread(entry.tensor(), entry, shape[0], shape[1], null);
+                zeros = spread(entry.tensor(), entry, shape[0], shape[1], groups);
             }
             MemorySegment data = weight.tensor().data();
-            Rows numbers = less(zeros, 0, (r, to) -> {
+            Rows numbers = (r, to) -> {
                 for (int i = 0; i < to.length; i++)
                     to[i] = data.get(ValueLayout.JAVA_BYTE, (long) r * to.length + i);
-            });
-            return new QuantizedMatrix(prefix + "weight", weight.tensor(), shape[0], shape[1], numbers,
-                    spread(scale.tensor(), scale, shape[0], shape[1], groups(shape[1])), true, floats(scale));
+            };
+            return new QuantizedMatrix(prefix + "weight", weight.tensor(), shape[0], shape[1], () -> numbers,
+                    new Range(-128, 127), zeros, spread(scale.tensor(), scale, shape[0], shape[1], groups),
+                    floats(scale));
         }
 
         QuantizedMatrix float8(Checkpoint.Entry weight) {
@@ -282,8 +297,8 @@ final class QuantizedMatrix {
                 for (int i = 0; i < to.length; i++)
                     to[i] = values[data.get(ValueLayout.JAVA_BYTE, (long) r * to.length + i) & 255];
             };
-            return new QuantizedMatrix(prefix + "weight", weight.tensor(), shape[0], shape[1], numbers,
-                    spread(scale.tensor(), scale, shape[0], shape[1], null), false, floats(scale));
+            return new QuantizedMatrix(prefix + "weight", weight.tensor(), shape[0], shape[1], () -> numbers,
+                    null, null, spread(scale.tensor(), scale, shape[0], shape[1], null), floats(scale));
         }
 
         QuantizedMatrix awq() {
@@ -306,20 +321,36 @@ final class QuantizedMatrix {
                     zeros[r * groups + g] = nibble(zero.tensor().data(), words, g, r);
                     scales[r * groups + g] = scale.tensor().getFloat((long) g * rows + r);
                 }
-            MemorySegment data = packed.tensor().data();
-            Rows numbers = less(spread(HostTensor.of("qzeros", zeros, rows, groups), zero, rows, columns, null), 0,
-                    (r, to) -> {
-                        for (int i = 0; i < to.length; i++)
-                            to[i] = nibble(data, words, i, r);
-                    });
-            return new QuantizedMatrix(prefix + "weight", packed.tensor(), rows, columns, numbers,
-                    spread(HostTensor.of("scales", scales, rows, groups), scale, rows, columns, null), true,
-                    floats(scale));
+            return new QuantizedMatrix(prefix + "weight", packed.tensor(), rows, columns,
+                    () -> turned(packed.tensor().data(), columns, words), new Range(0, 15),
+                    spread(HostTensor.of("qzeros", zeros, rows, groups), zero, rows, columns, null),
+                    spread(HostTensor.of("scales", scales, rows, groups), scale, rows, columns, null), floats(scale));
+        }
+
+        /** The rows of words that each hold 8 rows of one column: the words are turned first, as rows lie far apart. */
+        private static Rows turned(MemorySegment data, int columns, int words) {
+            int[][] turned = new int[words][columns];
+            int strip = 16; // words of a cache line
+            IntStream.range(0, Math.ceilDiv(words, strip)).parallel().forEach(s -> {
+                for (int i = 0; i < columns; i++)
+                    for (int w = s * strip; w < Math.min(words, (s + 1) * strip); w++)
+                        turned[w][i] = data.get(INT, ((long) i * words + w) * 4);
+            });
+            return (r, to) -> {
+                int[] row = turned[r / 8];
+                int shift = shift(r);
+                for (int i = 0; i < to.length; i++)
+                    to[i] = row[i] >>> shift & 15;
+            };
         }
 
         private static int nibble(MemorySegment data, int words, int column, int row) {
-            int place = (row & 1) * 4 + (row & 7) / 2;
-            return data.get(INT, ((long) column * words + row / 8) * 4) >>> 4 * place & 15;
+            return data.get(INT, ((long) column * words + row / 8) * 4) >>> shift(row) & 15;
+        }
+
+        /** Where the four bits of a row begin in its word. */
+        private static int shift(int row) {
+            return 4 * ((row & 1) * 4 + (row & 7) / 2);
         }
 
         private static int words(int elements, int bits) {
@@ -334,20 +365,6 @@ final class QuantizedMatrix {
                 for (int k = 0; k < Math.min(each, to.length - i); k++)
                     to[i + k] = word >>> k * bits & mask;
             }
-        }
-
-        /** Numbers less their zero points, or less {@code offset} where there are none. */
-        private static Rows less(Rows zeros, int offset, Rows numbers) {
-            return (r, to) -> {
-                numbers.read(r, to);
-                float[] zero = new float[to.length];
-                if (zeros == null)
-                    Arrays.fill(zero, offset);
-                else
-                    zeros.read(r, zero);
-                for (int i = 0; i < to.length; i++)
-                    to[i] -= zero[i];
-            };
         }
 
         /** Scales or zero points for each element of a row. */
