@@ -28,8 +28,6 @@ final class Quantized {
     // activations that stay in the second-level cache while blocks pass by
     private static final long CHUNK_BYTES = 512 << 10;
     private static final int SCALES = 2 * BLOCK;
-    private static final long Q8_BYTES = DType.Q8.blockBytes();
-    private static final long Q4_BYTES = DType.Q4.blockBytes();
     private static final int VECTOR = Lanes.BYTES;
     // 32 floats, and two vectors of them
     private static final int ROW = 4 * BLOCK;
@@ -82,7 +80,8 @@ final class Quantized {
                 }
                 if (n < 4)
                     for (int r = 0; r < n; r++)
-                        row(scratch + r * prepared, blocks, w, firstOut, endOut, y + (first + r) * yStride, nowhere);
+                        row(scratch + r * prepared, blocks, w, firstOut, endOut, y + (first + r) * yStride, wide,
+                                nowhere);
                 else {
                     int rest = n % TILE_ROWS == 0 ? 0 : TILE_ROWS - n % TILE_ROWS;
                     for (int r = n; r < n + rest; r++)
@@ -112,18 +111,28 @@ final class Quantized {
     }
 
     /** One row by two bands of 32 weight rows at a time, which are two streams for the processor to fetch ahead. */
-    private static void row(long x, int blocks, Matrix w, int firstOut, int endOut, long y, long nowhere) {
+    private static void row(long x, int blocks, Matrix w, int firstOut, int endOut, long y, long sums,
+            long nowhere) {
         for (int o = firstOut; o < endOut; o += 2 * BLOCK) {
             boolean both = o + BLOCK < endOut;
             long y0 = y + 4L * o;
             long y1 = both ? y0 + ROW : nowhere;
             long w0 = w.row(o);
             long w1 = both ? w.row(o + BLOCK) : w0;
-            for (int lane = 0; lane < ROW; lane += PAIR)
-                if (w.dtype() == DType.Q8)
-                q8(x, blocks, w0, w1, lane, y0, y1);
-                else
-                q4(x, blocks, w0, w1, lane, y0, y1);
+            for (int b = 0; b < blocks; b++) {
+                long from = x + (long) ROW * b;
+                float start = Lanes.get(x + 4L * (BLOCK * blocks + b));
+                for (int lane = 0; lane < ROW; lane += PAIR) {
+                    if (w.dtype() == DType.Q8)
+                        q8(from, start, w0 + lane, w1 + lane, sums);
+                    else
+                        q4(from, start, w0 + lane, w1 + lane, sums);
+                    addScaled(w0 + lane / 2, sums, y0 + lane);
+                    addScaled(w1 + lane / 2, sums + PAIR, y1 + lane);
+                }
+                w0 += w.dtype().blockBytes();
+                w1 += w.dtype().blockBytes();
+            }
         }
     }
 
@@ -166,157 +175,131 @@ final class Quantized {
         }
     }
 
-    /** A row's products with two vectors of weight rows, from byte {@code lane} of a row of 32 floats on, of each of two bands, added to y. */
-    private static void q8(long x, int blocks, long w, long w1, int lane, long y, long y1) {
-        FloatVector a0 = FloatVector.fromMemorySegment(F, ALL, y + lane, ORDER);
-        FloatVector a1 = FloatVector.fromMemorySegment(F, ALL, y + lane + VECTOR, ORDER);
-        FloatVector a2 = FloatVector.fromMemorySegment(F, ALL, y1 + lane, ORDER);
-        FloatVector a3 = FloatVector.fromMemorySegment(F, ALL, y1 + lane + VECTOR, ORDER);
-        for (int b = 0; b < blocks; b++) {
-            long at = Q8_BYTES * b;
-            long from = x + (long) ROW * b;
-            FloatVector d0 = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, x + 4L * (32 * blocks + b)));
-            FloatVector d1 = d0;
-            FloatVector d2 = d0;
-            FloatVector d3 = d0;
-            long piece = at + SCALES + lane;
-            long end = from + ROW;
-            // no counted loop, which would be cut in three, with a dozen limits to work out for each block
-            while (from != end) {
-                IntVector n0 = IntVector.fromMemorySegment(I, ALL, w + piece, ORDER);
-                IntVector n1 = IntVector.fromMemorySegment(I, ALL, w + piece + VECTOR, ORDER);
-                IntVector n2 = IntVector.fromMemorySegment(I, ALL, w1 + piece, ORDER);
-                IntVector n3 = IntVector.fromMemorySegment(I, ALL, w1 + piece + VECTOR, ORDER);
-                FloatVector v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, from));
-                d0 = ((FloatVector) n0.and(255).convertShape(VectorOperators.I2F, F, 0)).fma(v, d0);
-                d1 = ((FloatVector) n1.and(255).convertShape(VectorOperators.I2F, F, 0)).fma(v, d1);
-                d2 = ((FloatVector) n2.and(255).convertShape(VectorOperators.I2F, F, 0)).fma(v, d2);
-                d3 = ((FloatVector) n3.and(255).convertShape(VectorOperators.I2F, F, 0)).fma(v, d3);
-                v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, from + 4));
-                d0 = ((FloatVector) n0.and(255 << 8).convertShape(VectorOperators.I2F, F, 0)).fma(v, d0);
-                d1 = ((FloatVector) n1.and(255 << 8).convertShape(VectorOperators.I2F, F, 0)).fma(v, d1);
-                d2 = ((FloatVector) n2.and(255 << 8).convertShape(VectorOperators.I2F, F, 0)).fma(v, d2);
-                d3 = ((FloatVector) n3.and(255 << 8).convertShape(VectorOperators.I2F, F, 0)).fma(v, d3);
-                v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, from + 8));
-                d0 = ((FloatVector) n0.and(255 << 16).convertShape(VectorOperators.I2F, F, 0)).fma(v, d0);
-                d1 = ((FloatVector) n1.and(255 << 16).convertShape(VectorOperators.I2F, F, 0)).fma(v, d1);
-                d2 = ((FloatVector) n2.and(255 << 16).convertShape(VectorOperators.I2F, F, 0)).fma(v, d2);
-                d3 = ((FloatVector) n3.and(255 << 16).convertShape(VectorOperators.I2F, F, 0)).fma(v, d3);
-                v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, from + 12));
-                d0 = ((FloatVector) n0.lanewise(VectorOperators.LSHR, 24).convertShape(VectorOperators.I2F, F, 0))
-                        .fma(v, d0);
-                d1 = ((FloatVector) n1.lanewise(VectorOperators.LSHR, 24).convertShape(VectorOperators.I2F, F, 0))
-                        .fma(v, d1);
-                d2 = ((FloatVector) n2.lanewise(VectorOperators.LSHR, 24).convertShape(VectorOperators.I2F, F, 0))
-                        .fma(v, d2);
-                d3 = ((FloatVector) n3.lanewise(VectorOperators.LSHR, 24).convertShape(VectorOperators.I2F, F, 0))
-                        .fma(v, d3);
-                piece += ROW;
-                from += 16;
-            }
-            a0 = ((IntVector) ShortVector.fromMemorySegment(S, ALL, w + at + lane / 2, ORDER)
-                    .convertShape(VectorOperators.S2I, I, 0)).lanewise(VectorOperators.LSHL, 13).and(SIGN_AND_REST)
-                    .reinterpretAsFloats().mul(HALF_BIAS).fma(d0, a0);
-            a1 = ((IntVector) ShortVector.fromMemorySegment(S, ALL, w + at + lane / 2 + VECTOR / 2, ORDER)
-                    .convertShape(VectorOperators.S2I, I, 0)).lanewise(VectorOperators.LSHL, 13).and(SIGN_AND_REST)
-                    .reinterpretAsFloats().mul(HALF_BIAS).fma(d1, a1);
-            a2 = ((IntVector) ShortVector.fromMemorySegment(S, ALL, w1 + at + lane / 2, ORDER)
-                    .convertShape(VectorOperators.S2I, I, 0)).lanewise(VectorOperators.LSHL, 13).and(SIGN_AND_REST)
-                    .reinterpretAsFloats().mul(HALF_BIAS).fma(d2, a2);
-            a3 = ((IntVector) ShortVector.fromMemorySegment(S, ALL, w1 + at + lane / 2 + VECTOR / 2, ORDER)
-                    .convertShape(VectorOperators.S2I, I, 0)).lanewise(VectorOperators.LSHL, 13).and(SIGN_AND_REST)
-                    .reinterpretAsFloats().mul(HALF_BIAS).fma(d3, a3);
-        }
-        a0.intoMemorySegment(ALL, y + lane, ORDER);
-        a1.intoMemorySegment(ALL, y + lane + VECTOR, ORDER);
-        a2.intoMemorySegment(ALL, y1 + lane, ORDER);
-        a3.intoMemorySegment(ALL, y1 + lane + VECTOR, ORDER);
+    /** y += scale · sum for two vectors of weight rows. */
+    private static void addScaled(long scales, long sums, long y) {
+        FloatVector s = ((IntVector) ShortVector.fromMemorySegment(S, ALL, scales, ORDER)
+                .convertShape(VectorOperators.S2I, I, 0)).lanewise(VectorOperators.LSHL, 13).and(SIGN_AND_REST)
+                .reinterpretAsFloats().mul(HALF_BIAS);
+        s.fma(FloatVector.fromMemorySegment(F, ALL, sums, ORDER), FloatVector.fromMemorySegment(F, ALL, y, ORDER))
+                .intoMemorySegment(ALL, y, ORDER);
+        s = ((IntVector) ShortVector.fromMemorySegment(S, ALL, scales + VECTOR / 2, ORDER)
+                .convertShape(VectorOperators.S2I, I, 0)).lanewise(VectorOperators.LSHL, 13).and(SIGN_AND_REST)
+                .reinterpretAsFloats().mul(HALF_BIAS);
+        s.fma(FloatVector.fromMemorySegment(F, ALL, sums + VECTOR, ORDER),
+                FloatVector.fromMemorySegment(F, ALL, y + VECTOR, ORDER)).intoMemorySegment(ALL, y + VECTOR, ORDER);
     }
 
-    private static void q4(long x, int blocks, long w, long w1, int lane, long y, long y1) {
-        FloatVector a0 = FloatVector.fromMemorySegment(F, ALL, y + lane, ORDER);
-        FloatVector a1 = FloatVector.fromMemorySegment(F, ALL, y + lane + VECTOR, ORDER);
-        FloatVector a2 = FloatVector.fromMemorySegment(F, ALL, y1 + lane, ORDER);
-        FloatVector a3 = FloatVector.fromMemorySegment(F, ALL, y1 + lane + VECTOR, ORDER);
-        for (int b = 0; b < blocks; b++) {
-            long at = Q4_BYTES * b;
-            long from = x + (long) ROW * b;
-            FloatVector d0 = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, x + 4L * (32 * blocks + b)));
-            FloatVector d1 = d0;
-            FloatVector d2 = d0;
-            FloatVector d3 = d0;
-            long piece = at + SCALES + lane;
-            long end = from + ROW;
-            // no counted loop, which would be cut in three, with a dozen limits to work out for each block
-            while (from != end) {
-                IntVector n0 = IntVector.fromMemorySegment(I, ALL, w + piece, ORDER);
-                IntVector n1 = IntVector.fromMemorySegment(I, ALL, w + piece + VECTOR, ORDER);
-                IntVector n2 = IntVector.fromMemorySegment(I, ALL, w1 + piece, ORDER);
-                IntVector n3 = IntVector.fromMemorySegment(I, ALL, w1 + piece + VECTOR, ORDER);
-                FloatVector v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, from));
-                d0 = ((FloatVector) n0.and(15).convertShape(VectorOperators.I2F, F, 0)).fma(v, d0);
-                d1 = ((FloatVector) n1.and(15).convertShape(VectorOperators.I2F, F, 0)).fma(v, d1);
-                d2 = ((FloatVector) n2.and(15).convertShape(VectorOperators.I2F, F, 0)).fma(v, d2);
-                d3 = ((FloatVector) n3.and(15).convertShape(VectorOperators.I2F, F, 0)).fma(v, d3);
-                v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, from + 4));
-                d0 = ((FloatVector) n0.and(15 << 4).convertShape(VectorOperators.I2F, F, 0)).fma(v, d0);
-                d1 = ((FloatVector) n1.and(15 << 4).convertShape(VectorOperators.I2F, F, 0)).fma(v, d1);
-                d2 = ((FloatVector) n2.and(15 << 4).convertShape(VectorOperators.I2F, F, 0)).fma(v, d2);
-                d3 = ((FloatVector) n3.and(15 << 4).convertShape(VectorOperators.I2F, F, 0)).fma(v, d3);
-                v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, from + 8));
-                d0 = ((FloatVector) n0.and(15 << 8).convertShape(VectorOperators.I2F, F, 0)).fma(v, d0);
-                d1 = ((FloatVector) n1.and(15 << 8).convertShape(VectorOperators.I2F, F, 0)).fma(v, d1);
-                d2 = ((FloatVector) n2.and(15 << 8).convertShape(VectorOperators.I2F, F, 0)).fma(v, d2);
-                d3 = ((FloatVector) n3.and(15 << 8).convertShape(VectorOperators.I2F, F, 0)).fma(v, d3);
-                v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, from + 12));
-                d0 = ((FloatVector) n0.and(15 << 12).convertShape(VectorOperators.I2F, F, 0)).fma(v, d0);
-                d1 = ((FloatVector) n1.and(15 << 12).convertShape(VectorOperators.I2F, F, 0)).fma(v, d1);
-                d2 = ((FloatVector) n2.and(15 << 12).convertShape(VectorOperators.I2F, F, 0)).fma(v, d2);
-                d3 = ((FloatVector) n3.and(15 << 12).convertShape(VectorOperators.I2F, F, 0)).fma(v, d3);
-                v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, from + 16));
-                d0 = ((FloatVector) n0.and(15 << 16).convertShape(VectorOperators.I2F, F, 0)).fma(v, d0);
-                d1 = ((FloatVector) n1.and(15 << 16).convertShape(VectorOperators.I2F, F, 0)).fma(v, d1);
-                d2 = ((FloatVector) n2.and(15 << 16).convertShape(VectorOperators.I2F, F, 0)).fma(v, d2);
-                d3 = ((FloatVector) n3.and(15 << 16).convertShape(VectorOperators.I2F, F, 0)).fma(v, d3);
-                v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, from + 20));
-                d0 = ((FloatVector) n0.and(15 << 20).convertShape(VectorOperators.I2F, F, 0)).fma(v, d0);
-                d1 = ((FloatVector) n1.and(15 << 20).convertShape(VectorOperators.I2F, F, 0)).fma(v, d1);
-                d2 = ((FloatVector) n2.and(15 << 20).convertShape(VectorOperators.I2F, F, 0)).fma(v, d2);
-                d3 = ((FloatVector) n3.and(15 << 20).convertShape(VectorOperators.I2F, F, 0)).fma(v, d3);
-                v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, from + 24));
-                d0 = ((FloatVector) n0.and(15 << 24).convertShape(VectorOperators.I2F, F, 0)).fma(v, d0);
-                d1 = ((FloatVector) n1.and(15 << 24).convertShape(VectorOperators.I2F, F, 0)).fma(v, d1);
-                d2 = ((FloatVector) n2.and(15 << 24).convertShape(VectorOperators.I2F, F, 0)).fma(v, d2);
-                d3 = ((FloatVector) n3.and(15 << 24).convertShape(VectorOperators.I2F, F, 0)).fma(v, d3);
-                v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, from + 28));
-                d0 = ((FloatVector) n0.lanewise(VectorOperators.LSHR, 28).convertShape(VectorOperators.I2F, F, 0))
-                        .fma(v, d0);
-                d1 = ((FloatVector) n1.lanewise(VectorOperators.LSHR, 28).convertShape(VectorOperators.I2F, F, 0))
-                        .fma(v, d1);
-                d2 = ((FloatVector) n2.lanewise(VectorOperators.LSHR, 28).convertShape(VectorOperators.I2F, F, 0))
-                        .fma(v, d2);
-                d3 = ((FloatVector) n3.lanewise(VectorOperators.LSHR, 28).convertShape(VectorOperators.I2F, F, 0))
-                        .fma(v, d3);
-                piece += ROW;
-                from += 32;
-            }
-            a0 = ((IntVector) ShortVector.fromMemorySegment(S, ALL, w + at + lane / 2, ORDER)
-                    .convertShape(VectorOperators.S2I, I, 0)).lanewise(VectorOperators.LSHL, 13).and(SIGN_AND_REST)
-                    .reinterpretAsFloats().mul(HALF_BIAS).fma(d0, a0);
-            a1 = ((IntVector) ShortVector.fromMemorySegment(S, ALL, w + at + lane / 2 + VECTOR / 2, ORDER)
-                    .convertShape(VectorOperators.S2I, I, 0)).lanewise(VectorOperators.LSHL, 13).and(SIGN_AND_REST)
-                    .reinterpretAsFloats().mul(HALF_BIAS).fma(d1, a1);
-            a2 = ((IntVector) ShortVector.fromMemorySegment(S, ALL, w1 + at + lane / 2, ORDER)
-                    .convertShape(VectorOperators.S2I, I, 0)).lanewise(VectorOperators.LSHL, 13).and(SIGN_AND_REST)
-                    .reinterpretAsFloats().mul(HALF_BIAS).fma(d2, a2);
-            a3 = ((IntVector) ShortVector.fromMemorySegment(S, ALL, w1 + at + lane / 2 + VECTOR / 2, ORDER)
-                    .convertShape(VectorOperators.S2I, I, 0)).lanewise(VectorOperators.LSHL, 13).and(SIGN_AND_REST)
-                    .reinterpretAsFloats().mul(HALF_BIAS).fma(d3, a3);
+    /** A row's sums of 32 products with two vectors of weight rows, of each of two blocks; what scales them is apart, as the compiler gives up on larger methods. */
+    private static void q8(long from, float start, long w, long w1, long sums) {
+        FloatVector d0 = FloatVector.broadcast(F, start);
+        FloatVector d1 = d0;
+        FloatVector d2 = d0;
+        FloatVector d3 = d0;
+        long piece = SCALES;
+        long end = from + ROW;
+        // no counted loop, which would be cut in three, with a dozen limits to work out for each block
+        while (from != end) {
+            IntVector n0 = IntVector.fromMemorySegment(I, ALL, w + piece, ORDER);
+            IntVector n1 = IntVector.fromMemorySegment(I, ALL, w + piece + VECTOR, ORDER);
+            IntVector n2 = IntVector.fromMemorySegment(I, ALL, w1 + piece, ORDER);
+            IntVector n3 = IntVector.fromMemorySegment(I, ALL, w1 + piece + VECTOR, ORDER);
+            FloatVector v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, from));
+            d0 = ((FloatVector) n0.and(255).convertShape(VectorOperators.I2F, F, 0)).fma(v, d0);
+            d1 = ((FloatVector) n1.and(255).convertShape(VectorOperators.I2F, F, 0)).fma(v, d1);
+            d2 = ((FloatVector) n2.and(255).convertShape(VectorOperators.I2F, F, 0)).fma(v, d2);
+            d3 = ((FloatVector) n3.and(255).convertShape(VectorOperators.I2F, F, 0)).fma(v, d3);
+            v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, from + 4));
+            d0 = ((FloatVector) n0.and(255 << 8).convertShape(VectorOperators.I2F, F, 0)).fma(v, d0);
+            d1 = ((FloatVector) n1.and(255 << 8).convertShape(VectorOperators.I2F, F, 0)).fma(v, d1);
+            d2 = ((FloatVector) n2.and(255 << 8).convertShape(VectorOperators.I2F, F, 0)).fma(v, d2);
+            d3 = ((FloatVector) n3.and(255 << 8).convertShape(VectorOperators.I2F, F, 0)).fma(v, d3);
+            v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, from + 8));
+            d0 = ((FloatVector) n0.and(255 << 16).convertShape(VectorOperators.I2F, F, 0)).fma(v, d0);
+            d1 = ((FloatVector) n1.and(255 << 16).convertShape(VectorOperators.I2F, F, 0)).fma(v, d1);
+            d2 = ((FloatVector) n2.and(255 << 16).convertShape(VectorOperators.I2F, F, 0)).fma(v, d2);
+            d3 = ((FloatVector) n3.and(255 << 16).convertShape(VectorOperators.I2F, F, 0)).fma(v, d3);
+            v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, from + 12));
+            d0 = ((FloatVector) n0.lanewise(VectorOperators.LSHR, 24).convertShape(VectorOperators.I2F, F, 0))
+                    .fma(v, d0);
+            d1 = ((FloatVector) n1.lanewise(VectorOperators.LSHR, 24).convertShape(VectorOperators.I2F, F, 0))
+                    .fma(v, d1);
+            d2 = ((FloatVector) n2.lanewise(VectorOperators.LSHR, 24).convertShape(VectorOperators.I2F, F, 0))
+                    .fma(v, d2);
+            d3 = ((FloatVector) n3.lanewise(VectorOperators.LSHR, 24).convertShape(VectorOperators.I2F, F, 0))
+                    .fma(v, d3);
+            piece += ROW;
+            from += 16;
         }
-        a0.intoMemorySegment(ALL, y + lane, ORDER);
-        a1.intoMemorySegment(ALL, y + lane + VECTOR, ORDER);
-        a2.intoMemorySegment(ALL, y1 + lane, ORDER);
-        a3.intoMemorySegment(ALL, y1 + lane + VECTOR, ORDER);
+        d0.intoMemorySegment(ALL, sums, ORDER);
+        d1.intoMemorySegment(ALL, sums + VECTOR, ORDER);
+        d2.intoMemorySegment(ALL, sums + 2 * VECTOR, ORDER);
+        d3.intoMemorySegment(ALL, sums + 3 * VECTOR, ORDER);
+    }
+
+    private static void q4(long from, float start, long w, long w1, long sums) {
+        FloatVector d0 = FloatVector.broadcast(F, start);
+        FloatVector d1 = d0;
+        FloatVector d2 = d0;
+        FloatVector d3 = d0;
+        long piece = SCALES;
+        long end = from + ROW;
+        // no counted loop, which would be cut in three, with a dozen limits to work out for each block
+        while (from != end) {
+            IntVector n0 = IntVector.fromMemorySegment(I, ALL, w + piece, ORDER);
+            IntVector n1 = IntVector.fromMemorySegment(I, ALL, w + piece + VECTOR, ORDER);
+            IntVector n2 = IntVector.fromMemorySegment(I, ALL, w1 + piece, ORDER);
+            IntVector n3 = IntVector.fromMemorySegment(I, ALL, w1 + piece + VECTOR, ORDER);
+            FloatVector v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, from));
+            d0 = ((FloatVector) n0.and(15).convertShape(VectorOperators.I2F, F, 0)).fma(v, d0);
+            d1 = ((FloatVector) n1.and(15).convertShape(VectorOperators.I2F, F, 0)).fma(v, d1);
+            d2 = ((FloatVector) n2.and(15).convertShape(VectorOperators.I2F, F, 0)).fma(v, d2);
+            d3 = ((FloatVector) n3.and(15).convertShape(VectorOperators.I2F, F, 0)).fma(v, d3);
+            v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, from + 4));
+            d0 = ((FloatVector) n0.and(15 << 4).convertShape(VectorOperators.I2F, F, 0)).fma(v, d0);
+            d1 = ((FloatVector) n1.and(15 << 4).convertShape(VectorOperators.I2F, F, 0)).fma(v, d1);
+            d2 = ((FloatVector) n2.and(15 << 4).convertShape(VectorOperators.I2F, F, 0)).fma(v, d2);
+            d3 = ((FloatVector) n3.and(15 << 4).convertShape(VectorOperators.I2F, F, 0)).fma(v, d3);
+            v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, from + 8));
+            d0 = ((FloatVector) n0.and(15 << 8).convertShape(VectorOperators.I2F, F, 0)).fma(v, d0);
+            d1 = ((FloatVector) n1.and(15 << 8).convertShape(VectorOperators.I2F, F, 0)).fma(v, d1);
+            d2 = ((FloatVector) n2.and(15 << 8).convertShape(VectorOperators.I2F, F, 0)).fma(v, d2);
+            d3 = ((FloatVector) n3.and(15 << 8).convertShape(VectorOperators.I2F, F, 0)).fma(v, d3);
+            v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, from + 12));
+            d0 = ((FloatVector) n0.and(15 << 12).convertShape(VectorOperators.I2F, F, 0)).fma(v, d0);
+            d1 = ((FloatVector) n1.and(15 << 12).convertShape(VectorOperators.I2F, F, 0)).fma(v, d1);
+            d2 = ((FloatVector) n2.and(15 << 12).convertShape(VectorOperators.I2F, F, 0)).fma(v, d2);
+            d3 = ((FloatVector) n3.and(15 << 12).convertShape(VectorOperators.I2F, F, 0)).fma(v, d3);
+            v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, from + 16));
+            d0 = ((FloatVector) n0.and(15 << 16).convertShape(VectorOperators.I2F, F, 0)).fma(v, d0);
+            d1 = ((FloatVector) n1.and(15 << 16).convertShape(VectorOperators.I2F, F, 0)).fma(v, d1);
+            d2 = ((FloatVector) n2.and(15 << 16).convertShape(VectorOperators.I2F, F, 0)).fma(v, d2);
+            d3 = ((FloatVector) n3.and(15 << 16).convertShape(VectorOperators.I2F, F, 0)).fma(v, d3);
+            v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, from + 20));
+            d0 = ((FloatVector) n0.and(15 << 20).convertShape(VectorOperators.I2F, F, 0)).fma(v, d0);
+            d1 = ((FloatVector) n1.and(15 << 20).convertShape(VectorOperators.I2F, F, 0)).fma(v, d1);
+            d2 = ((FloatVector) n2.and(15 << 20).convertShape(VectorOperators.I2F, F, 0)).fma(v, d2);
+            d3 = ((FloatVector) n3.and(15 << 20).convertShape(VectorOperators.I2F, F, 0)).fma(v, d3);
+            v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, from + 24));
+            d0 = ((FloatVector) n0.and(15 << 24).convertShape(VectorOperators.I2F, F, 0)).fma(v, d0);
+            d1 = ((FloatVector) n1.and(15 << 24).convertShape(VectorOperators.I2F, F, 0)).fma(v, d1);
+            d2 = ((FloatVector) n2.and(15 << 24).convertShape(VectorOperators.I2F, F, 0)).fma(v, d2);
+            d3 = ((FloatVector) n3.and(15 << 24).convertShape(VectorOperators.I2F, F, 0)).fma(v, d3);
+            v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, from + 28));
+            d0 = ((FloatVector) n0.lanewise(VectorOperators.LSHR, 28).convertShape(VectorOperators.I2F, F, 0))
+                    .fma(v, d0);
+            d1 = ((FloatVector) n1.lanewise(VectorOperators.LSHR, 28).convertShape(VectorOperators.I2F, F, 0))
+                    .fma(v, d1);
+            d2 = ((FloatVector) n2.lanewise(VectorOperators.LSHR, 28).convertShape(VectorOperators.I2F, F, 0))
+                    .fma(v, d2);
+            d3 = ((FloatVector) n3.lanewise(VectorOperators.LSHR, 28).convertShape(VectorOperators.I2F, F, 0))
+                    .fma(v, d3);
+            piece += ROW;
+            from += 32;
+        }
+        d0.intoMemorySegment(ALL, sums, ORDER);
+        d1.intoMemorySegment(ALL, sums + VECTOR, ORDER);
+        d2.intoMemorySegment(ALL, sums + 2 * VECTOR, ORDER);
+        d3.intoMemorySegment(ALL, sums + 3 * VECTOR, ORDER);
     }
 
     /** Six rows' products with one unpacked block, two vectors of weight rows from byte {@code lane} on, added to {@code y}. */
