@@ -8,6 +8,7 @@ class HostKvCache implements KvCache {
     private final float[][] keys;
     private final float[][] values;
     private final int[] lengths;
+    private boolean closed;
 
     HostKvCache(CacheSpec spec) {
         this.spec = spec;
@@ -28,6 +29,7 @@ class HostKvCache implements KvCache {
 
     /** Adds {@code n} tokens, from token {@code from} of the arrays on. */
     void append(int layer, float[] k, float[] v, int from, int n) {
+        checkOpen();
         int width = width();
         int needed = (lengths[layer] + n) * width;
         if (needed > keys[layer].length) {
@@ -42,16 +44,19 @@ class HostKvCache implements KvCache {
 
     /** [length, kvHeads · headDim]. */
     double[] keys(int layer) {
+        checkOpen();
         return Definitions.doubles(Arrays.copyOf(keys[layer], lengths[layer] * width()));
     }
 
     /** [length, kvHeads · headDim]. */
     double[] values(int layer) {
+        checkOpen();
         return Definitions.doubles(Arrays.copyOf(values[layer], lengths[layer] * width()));
     }
 
     @Override
     public void truncate(int length) {
+        checkOpen();
         for (int current : lengths)
             if (length < 0 || length > current)
             throw new IllegalArgumentException("length " + length + " of a cache of " + current);
@@ -68,9 +73,14 @@ class HostKvCache implements KvCache {
 
     @Override
     public void close() {
+        closed = true;
         Arrays.fill(keys, new float[0]);
         Arrays.fill(values, new float[0]);
-        Arrays.fill(lengths, 0);
+    }
+
+    private void checkOpen() {
+        if (closed)
+            throw new IllegalStateException("the cache is closed");
     }
 
     private int width() {

@@ -16,13 +16,18 @@ public interface KvCache extends AutoCloseable {
      *
      * @throws IllegalArgumentException
      *             if {@code length} is negative, beyond the end, or needs keys that the window has dropped
+     * @throws IllegalStateException
+     *             if the cache is closed
      */
     void truncate(int length);
 
     /** Bytes of backend memory that the cache holds now. */
     long bytes();
 
-    /** Frees the memory. Closing twice does nothing. */
+    /**
+     * Frees the memory. Closing twice does nothing; {@link #truncate}, and operations with a closed cache, throw
+     * {@link IllegalStateException}.
+     */
     @Override
     void close();
 }

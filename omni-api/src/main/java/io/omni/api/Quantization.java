@@ -53,6 +53,48 @@ public final class Quantization {
         }
     }
 
+    /**
+     * Stores a row of whole numbers with a scale for each block, as they are.
+     *
+     * @param q
+     *            a whole number of blocks; from −8 to 7 for Q4
+     * @param scales
+     *            one for each block, a binary16 number
+     * @param to
+     *            memory for {@code type.bytes(q.length)} bytes from {@code offset} on
+     * @throws IllegalArgumentException
+     *             if the type does not hold the row exactly
+     */
+    public static void pack(byte[] q, float[] scales, DType type, MemorySegment to, long offset) {
+        checkBlocks(q.length, type);
+        if (scales.length != q.length / BLOCK)
+            throw new IllegalArgumentException(
+                    scales.length + " scales for " + q.length + " elements, expected " + q.length / BLOCK);
+        for (int b = 0; b < scales.length; b++) {
+            if (!isBinary16(scales[b]))
+                throw new IllegalArgumentException("a scale of " + scales[b] + " is no binary16 number");
+            long at = offset + (long) b * type.blockBytes();
+            to.set(SHORT, at, Float.floatToFloat16(scales[b]));
+            if (type == DType.Q8)
+                MemorySegment.copy(q, b * BLOCK, to, ValueLayout.JAVA_BYTE, at + 2, BLOCK);
+            else
+                for (int i = b * BLOCK; i < b * BLOCK + BLOCK / 2; i++)
+                    to.set(ValueLayout.JAVA_BYTE, at + 2 + i % BLOCK,
+                            (byte) (checkNibble(q[i]) + 8 | checkNibble(q[i + BLOCK / 2]) + 8 << 4));
+        }
+    }
+
+    /** Whether a block can have this scale: it is finite and binary16 holds it exactly. */
+    public static boolean isBinary16(float scale) {
+        return Float.isFinite(scale) && Float.float16ToFloat(Float.floatToFloat16(scale)) == scale;
+    }
+
+    private static int checkNibble(byte q) {
+        if (q < -8 || q > 7)
+            throw new IllegalArgumentException(q + " in a block of Q4, expected -8 to 7");
+        return q;
+    }
+
     /** The values of {@code row.length} elements, a whole number of blocks, from byte {@code offset} on. */
     public static void dequantize(MemorySegment from, long offset, DType type, float[] row) {
         checkBlocks(row.length, type);

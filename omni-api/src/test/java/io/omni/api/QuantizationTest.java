@@ -145,4 +145,31 @@ class QuantizationTest {
                 () -> Quantization.quantize(odd, DType.F16, MemorySegment.ofArray(new byte[99]), 0))
                 .hasMessage("quantising to F16, expected Q8 or Q4");
     }
+
+    @ParameterizedTest
+    @EnumSource(names = {"Q8", "Q4"})
+    void packsWholeNumbersAsTheyAre(DType type) {
+        byte[] q = new byte[96];
+        for (int i = 0; i < q.length; i++)
+            q[i] = (byte) (type == DType.Q4 ? i % 16 - 8 : i * 37);
+        float[] scales = {0.5f, -6e-8f, 65504};
+        scales[1] = Float.float16ToFloat(Float.floatToFloat16(scales[1]));
+        MemorySegment data = MemorySegment.ofArray(new byte[(int) type.bytes(96) + 3]);
+        Quantization.pack(q, scales, type, data, 3);
+        HostTensor row = new HostTensor("row", type, new int[]{96}, data.asSlice(3));
+        for (int i = 0; i < q.length; i++)
+            assertThat(row.getFloat(i)).isEqualTo(q[i] * scales[i / 32]);
+        scales[2] = 0.1f;
+        assertThatThrownBy(() -> Quantization.pack(q, scales, type, data, 0))
+                .hasMessage("a scale of 0.1 is no binary16 number");
+        assertThatThrownBy(() -> Quantization.pack(q, new float[2], type, data, 0))
+                .hasMessage("2 scales for 96 elements, expected 3");
+        assertThatThrownBy(() -> Quantization.pack(new byte[16], scales, type, data, 0))
+                .hasMessageContaining("not whole blocks");
+        q[5] = 8;
+        scales[2] = 1;
+        if (type == DType.Q4)
+            assertThatThrownBy(() -> Quantization.pack(q, scales, type, data, 0))
+                    .hasMessage("8 in a block of Q4, expected -8 to 7");
+    }
 }

@@ -12,8 +12,11 @@ import java.nio.channels.FileChannel;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.Comparator;
 import java.util.HashMap;
+import java.util.List;
 import java.util.Map;
 import java.util.Set;
 import java.util.TreeMap;
@@ -22,15 +25,41 @@ import java.util.function.Predicate;
 
 /**
  * The tensors of a checkpoint folder, {@code model.safetensors} or the shards that {@code model.safetensors.index.json}
- * names, mapped and read in place; what {@link Quantizer} wrote too.
+ * names, mapped and read in place; what {@link Quantizer} wrote too. Matrices that another tool quantised are converted
+ * when they are asked for, each as a whole and on all processors: Q4 and Q8 blocks where these hold every element exactly,
+ * else 16 bits an element ({@link QuantizedMatrix}). Such a checkpoint so takes its own size in memory beside the file
+ * cache, or about twice its size where its elements are float8.
  */
 final class Checkpoint implements TensorSource {
     private static final ValueLayout.OfLong LONG = ValueLayout.JAVA_LONG_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
 
     private final Path directory;
     private final Arena arena = Arena.ofShared();
-    private final Map<String, HostTensor> tensors = new HashMap<>();
-    private Fields metadata = Fields.NONE;
+    private final Map<String, Entry> entries = new HashMap<>();
+    private QuantizationMethods methods = QuantizationMethods.NONE;
+
+    /**
+     * A tensor as it is stored.
+     *
+     * @param dtype
+     *            as the file says
+     * @param tensor
+     *            its bytes as I8 where the dtype is one of eight-bit floats
+     */
+    record Entry(Path file, String dtype, HostTensor tensor) {
+        String name() {
+            return tensor.name();
+        }
+
+        /** What error messages call it. */
+        String where() {
+            return file + ": " + tensor.name();
+        }
+
+        boolean isFloat8() {
+            return dtype.startsWith("F8_");
+        }
+    }
 
     private Checkpoint(Path directory) {
         this.directory = directory;
@@ -40,13 +69,17 @@ final class Checkpoint implements TensorSource {
      * Maps those shards of a checkpoint that hold tensors of interest.
      *
      * @param wanted
-     *            by name; a shard that holds no such tensor may be absent
+     *            by name, a quantised module's parts by the name of its matrix; a shard that holds no such tensor may be absent
      * @throws CheckpointException
-     *             if a file is missing, truncated or malformed
+     *             if a file is missing, truncated or malformed, or the configuration says that the checkpoint was quantised
+     *             in a way that cannot be read
      */
     static Checkpoint open(Path directory, Predicate<String> wanted) {
         Checkpoint checkpoint = new Checkpoint(directory);
         try {
+            Path config = directory.resolve("config.json");
+            if (Files.exists(config))
+                checkpoint.methods = QuantizationMethods.of(Fields.read(config));
             checkpoint.mapAll(wanted);
             return checkpoint;
         } catch (RuntimeException e) {
@@ -74,13 +107,13 @@ final class Checkpoint implements TensorSource {
             Fields map = Fields.read(index).at("weight_map");
             Map<String, String> shards = new TreeMap<>();
             map.node().fieldNames().forEachRemaining(name -> {
-                if (wanted.test(name))
+                if (wanted.test(QuantizedMatrix.module(name, methods)))
                     shards.put(name, map.string(name, ""));
             });
             for (String shard : new TreeSet<>(shards.values()))
                 map(directory.resolve(shard));
             shards.forEach((name, shard) -> {
-                if (!tensors.containsKey(name))
+                if (!entries.containsKey(name))
                     throw new CheckpointException(
                             index + ": names tensor " + name + ", which " + shard + " does not hold");
             });
@@ -107,14 +140,17 @@ final class Checkpoint implements TensorSource {
             throw new CheckpointException(
                     file + ": a header of " + headerSize + " bytes in a file of " + bytes.byteSize() + ", truncated");
         String header = new String(bytes.asSlice(8, headerSize).toArray(ValueLayout.JAVA_BYTE), StandardCharsets.UTF_8);
-        Fields entries = Fields.parse(file + ": header", header);
+        Fields held = Fields.parse(file + ": header", header);
         MemorySegment data = bytes.asSlice(8 + headerSize);
-        metadata = entries.has("__metadata__") ? entries.at("__metadata__") : Fields.NONE;
-        for (var names = entries.node().fieldNames(); names.hasNext();) {
+        Fields metadata = held.has("__metadata__") ? held.at("__metadata__") : Fields.NONE;
+        for (var names = held.node().fieldNames(); names.hasNext();) {
             String name = names.next();
-            if (!name.equals("__metadata__"))
-                tensors.put(name, entry(entries.at(name), metadata.string(Quantizer.TENSOR + name, null),
-                        file + ": " + name, name, data));
+            if (name.equals("__metadata__"))
+                continue;
+            Fields entry = held.at(name);
+            HostTensor tensor = tensor(entry, metadata.string(Quantizer.TENSOR + name, null), file + ": " + name, name,
+                    data);
+            entries.put(name, new Entry(file, entry.string("dtype", ""), tensor));
         }
     }
 
@@ -124,17 +160,17 @@ final class Checkpoint implements TensorSource {
      * @param quantised
      *            what the metadata say of it: its type and shape; or null
      */
-    private static HostTensor entry(Fields entry, String quantised, String where, String name, MemorySegment data) {
+    private static HostTensor tensor(Fields entry, String quantised, String where, String name, MemorySegment data) {
         DType dtype = quantised != null ? quantisedType(quantised, where) : switch (entry.string("dtype", "missing")) {
             case "F32" -> DType.F32;
             case "F16" -> DType.F16;
             case "BF16" -> DType.BF16;
             case "I64" -> DType.I64;
             case "I32" -> DType.I32;
-            case "I8" -> DType.I8;
+            case "I8", "F8_E4M3", "F8_E5M2" -> DType.I8;
             case "BOOL" -> DType.BOOL;
             case String other -> throw new CheckpointException(
-                    where + ": dtype " + other + ", expected F32, F16, BF16, I64, I32, I8 or BOOL");
+                    where + ": dtype " + other + ", expected F32, F16, BF16, F8_E4M3, F8_E5M2, I64, I32, I8 or BOOL");
         };
         int[] shape = quantised != null ? quantisedShape(quantised, where) : entry.integers("shape");
         var offsets = entry.node().path("data_offsets");
@@ -169,46 +205,80 @@ final class Checkpoint implements TensorSource {
         }
     }
 
-    /** An entry of the metadata of the file mapped last, or null. */
-    String metadata(String name) {
-        return metadata.string(name, null);
+    Path directory() {
+        return directory;
     }
 
     @Override
     public boolean has(String name) {
-        return tensors.containsKey(name);
+        return entries.containsKey(name) || quantised(name) != null;
     }
 
     /** Whether any tensor's name starts so. */
     boolean hasAny(String prefix) {
-        return tensors.keySet().stream().anyMatch(name -> name.startsWith(prefix));
+        return entries.keySet().stream().anyMatch(name -> name.startsWith(prefix));
     }
 
-    /** All tensors' names, in order. */
+    /** All tensors' names, in order; a quantised matrix counts once, by the name that it has without quantisation. */
     Set<String> names() {
-        return new TreeSet<>(tensors.keySet());
+        Set<String> names = new TreeSet<>();
+        for (String name : entries.keySet()) {
+            String matrix = QuantizedMatrix.matrix(name, methods);
+            if (matrix != null)
+                names.add(matrix);
+        }
+        return names;
     }
 
-    /** The tensor of this name, of any shape, or null. */
+    /** The files, in order, with the {@link #names} of the tensors that lie in each, as they lie there. */
+    Map<Path, List<String>> files() {
+        Map<Path, List<String>> files = new TreeMap<>();
+        entries.values().stream().sorted(Comparator.comparingLong(entry -> entry.tensor().data().address()))
+                .forEach(entry -> {
+                    List<String> names = files.computeIfAbsent(entry.file(), file -> new ArrayList<>());
+                    String name = QuantizedMatrix.matrix(entry.name(), methods);
+                    if (name != null)
+                        names.add(name);
+                });
+        return files;
+    }
+
+    /** What is stored under this name, or null. */
+    Entry entry(String name) {
+        return entries.get(name);
+    }
+
+    /** The tensor stored under this name, of any shape, or null. */
     HostTensor find(String name) {
-        return tensors.get(name);
+        Entry entry = entries.get(name);
+        return entry == null ? null : entry.tensor();
+    }
+
+    /** The matrix of this name if another tool quantised it, else null. */
+    QuantizedMatrix quantised(String name) {
+        return QuantizedMatrix.find(this, name, methods);
     }
 
     @Override
-    public HostTensor get(String name, int... shape) {
-        HostTensor tensor = tensors.get(name);
-        if (tensor == null)
+    public HostTensor get(Arena memory, String name, int... shape) {
+        QuantizedMatrix matrix = quantised(name);
+        Entry entry = entries.get(name);
+        if (matrix == null && entry == null)
             throw new CheckpointException(directory + ": tensor " + name + " is missing");
-        if (!Arrays.equals(tensor.shape(), shape))
-            throw new CheckpointException(directory + ": tensor " + name + " has shape "
-                    + Arrays.toString(tensor.shape()) + ", expected " + Arrays.toString(shape));
-        return tensor;
+        if (matrix == null && entry.isFloat8())
+            throw new CheckpointException(entry.where() + ": dtype " + entry.dtype()
+                    + ", expected only where config.json has a quantization_config");
+        int[] stored = matrix != null ? matrix.shape() : entry.tensor().shape();
+        if (!Arrays.equals(stored, shape))
+            throw new CheckpointException(directory + ": tensor " + name + " has shape " + Arrays.toString(stored)
+                    + ", expected " + Arrays.toString(shape));
+        return matrix != null ? matrix.read(memory) : entry.tensor();
     }
 
     @Override
     public void close() {
         if (arena.scope().isAlive())
             arena.close();
-        tensors.clear();
+        entries.clear();
     }
 }

@@ -26,6 +26,8 @@ import java.util.List;
 public final class Code2Wav {
     /** Frames that a stream decodes at once, which bounds its memory. */
     private static final int FRAMES_AT_ONCE = 32;
+    /** Frames of a reply's first pieces: small ones first, so that it starts early. All others have the last size. */
+    private static final int[] PIECES = {2, 4, 8};
 
     private final Backend backend;
     private final Code2WavConfig config;
@@ -92,6 +94,11 @@ public final class Code2Wav {
             wav = append(wav, chunk, context * config.totalUpsample());
         }
         return wav;
+    }
+
+    /** Frames that a reply's stream is given at once, for piece {@code piece}, counted from 0. */
+    public static int pieceSize(int piece) {
+        return PIECES[Math.min(piece, PIECES.length - 1)];
     }
 
     /** Starts a stream. The caller owns it. */

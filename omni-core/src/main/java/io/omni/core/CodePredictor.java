@@ -103,7 +103,7 @@ public final class CodePredictor {
      * @param embedding
      *            {@code [sequences, hidden]}: the sum of the embeddings of these codes and of the first one
      */
-    record Frame(List<Tensor> codes, Tensor embedding) {}
+    public record Frame(List<Tensor> codes, Tensor embedding) {}
 
     /**
      * Draws the other codes of one frame of each sequence. Nothing goes to or from the host between the steps, so that a
@@ -116,7 +116,7 @@ public final class CodePredictor {
      * @param caches
      *            one a sequence, emptied first
      */
-    Frame generate(Tensor hidden, Tensor firstCode, List<Sampler> samplers, List<KvCache> caches) {
+    public Frame generate(Tensor hidden, Tensor firstCode, List<Sampler> samplers, List<KvCache> caches) {
         TensorOps ops = backend.tensorOps();
         caches.forEach(cache -> cache.truncate(0));
         int sequences = caches.size();

@@ -27,8 +27,6 @@ import java.util.stream.IntStream;
  * Upstream: {@code Qwen3OmniMoeForConditionalGeneration.generate}.
  */
 final class Generation {
-    /** Frames of the first pieces of sound: small ones first, so that it starts early. All others have the last size. */
-    private static final int[] PIECES = {2, 4, 8};
     /** Text tokens that the Thinker writes before it lets the first sound out, which shares the cores with it. */
     private static final int HEAD_START = 8;
     /** Upstream's constants for the codes that the predictor draws, when the Talker samples. */
@@ -521,17 +519,13 @@ final class Generation {
             this.answer = answer;
         }
 
-        private int pieceSize() {
-            return PIECES[Math.min(piece, PIECES.length - 1)];
-        }
-
         boolean isReady() {
-            return answer.frames.isReady(done + pieceSize());
+            return answer.frames.isReady(done + Code2Wav.pieceSize(piece));
         }
 
         /** Decodes the next piece; returns whether there may be more. */
         boolean advance() {
-            int size = pieceSize();
+            int size = Code2Wav.pieceSize(piece);
             int[][] codes = answer.frames.codes(done, size, model.code2Wav().config().numQuantizers());
             int n = codes[0].length;
             if (n > 0) {

@@ -57,7 +57,7 @@ public final class OmniModel implements AutoCloseable {
      */
     public static OmniModel random(Backend backend, OmniConfig config, long seed, DType matrixType) {
         double deviation = config.thinker().text().initializerRange();
-        Weights weights = new Weights(backend, new RandomWeights(seed, deviation), matrixType);
+        Weights weights = new Weights(backend, new RandomWeights(seed, deviation, matrixType), matrixType);
         return build(config, GenerationConfig.defaults(config), weights, config.enableAudioOutput());
     }
 

@@ -6,11 +6,13 @@ import io.omni.api.DType;
 import io.omni.api.HostTensor;
 import io.omni.api.Quantization;
 import java.io.IOException;
+import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.nio.channels.FileChannel;
 import java.nio.charset.StandardCharsets;
+import java.nio.file.FileSystemException;
 import java.nio.file.FileVisitResult;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -19,12 +21,16 @@ import java.nio.file.StandardCopyOption;
 import java.nio.file.StandardOpenOption;
 import java.nio.file.attribute.BasicFileAttributes;
 import java.util.ArrayList;
-import java.util.Comparator;
+import java.util.Arrays;
+import java.util.HashSet;
 import java.util.List;
+import java.util.Locale;
+import java.util.Set;
 import java.util.TreeSet;
 import java.util.function.Consumer;
 import java.util.regex.Pattern;
 import java.util.stream.IntStream;
+import java.util.zip.CRC32C;
 
 /**
  * Writes a copy of a checkpoint folder in which the large matrices are quantised; {@code docs/quantization.md} describes
@@ -37,6 +43,10 @@ public final class Quantizer {
     static final String TYPE = "omni.quantization";
     /** Prefix of metadata that tell a tensor's type and shape, such as {@code Q8 2048 768}. */
     static final String TENSOR = "omni.tensor.";
+    /** Metadata of a shard: a checksum of samples of the tensors that it was made from. */
+    private static final String SOURCE = "omni.source";
+    private static final String INDEX = "model.safetensors.index.json";
+    private static final int SAMPLE = 4096;
 
     private static final ObjectMapper JSON = new ObjectMapper();
     private static final Pattern COVERED = Pattern
@@ -51,7 +61,6 @@ public final class Quantizer {
     private final DType type;
     private final Consumer<Progress> progress;
     private int shard;
-    private int shards;
     private long done;
     private long total;
 
@@ -60,10 +69,29 @@ public final class Quantizer {
      *
      * @param shard
      *            the shard that is being written, counted from 1; {@code shards} of them in all
-     * @param readBytes
-     *            bytes of the checkpoint's shards dealt with so far, of {@code totalBytes}
+     * @param bytes
+     *            bytes of tensors that are written, of {@code totalBytes}
      */
-    public record Progress(String file, int shard, int shards, long readBytes, long totalBytes) {}
+    public record Progress(String file, int shard, int shards, long bytes, long totalBytes) {}
+
+    /**
+     * What was written.
+     *
+     * @param quantised
+     *            matrices in blocks
+     * @param quantisedFrom
+     *            bytes that these took in the checkpoint
+     * @param quantisedTo
+     *            bytes that they take
+     * @param kept
+     *            tensors that keep their type
+     * @param keptBytes
+     *            bytes of these
+     * @param shards
+     *            files, of which {@code thereAlready} were complete from an earlier run
+     */
+    public record Summary(int quantised, long quantisedFrom, long quantisedTo, int kept, long keptBytes, int shards,
+            int thereAlready) {}
 
     private Quantizer(Path from, Path to, DType type, Consumer<Progress> progress) {
         this.from = from;
@@ -73,27 +101,36 @@ public final class Quantizer {
     }
 
     /**
-     * Quantises a checkpoint folder, one piece of a tensor at a time. Shards that are there already, from a run that was
-     * interrupted, are left as they are; the index is written last, so a folder with an index is complete.
+     * Quantises a checkpoint folder, one tensor at a time, its rows on all processors. Matrices that another tool quantised
+     * are read as {@link Omni#load} does; those that then are blocks of this or fewer bits stay as they are. Shards that
+     * are complete, from a run that was interrupted, are left as they are; the index is written last, so a folder with an
+     * index is complete.
      *
      * @param type
      *            Q8 or Q4
      * @param progress
      *            told of every piece written
      * @throws CheckpointException
-     *             if the checkpoint cannot be read, is quantised already, or {@code to} holds another one
+     *             if the checkpoint cannot be read or was written by this class, if {@code to} holds files of another one,
+     *             or if it has no room
      */
-    public static void quantize(Path from, Path to, DType type, Consumer<Progress> progress) {
+    public static Summary quantize(Path from, Path to, DType type, Consumer<Progress> progress) {
         if (!type.isQuantized())
             throw new IllegalArgumentException("quantising to " + type + ", expected Q8 or Q4");
         try {
             Files.createDirectories(to);
             if (Files.isSameFile(from, to))
                 throw new CheckpointException(to + ": the same folder as the checkpoint, expected another");
-            new Quantizer(from, to, type, progress).run();
+            return new Quantizer(from, to, type, progress).run();
         } catch (IOException e) {
-            throw new CheckpointException(to + ": cannot be written: " + e, e);
+            throw new CheckpointException(to + ": cannot be written: " + reason(e), e);
         }
+    }
+
+    private static String reason(IOException e) {
+        return e instanceof FileSystemException f && f.getReason() == null
+                ? e.getClass().getSimpleName() + " " + e.getMessage()
+                : e.getMessage();
     }
 
     /** Whether a tensor of this name and shape is quantised to this type. */
@@ -118,44 +155,117 @@ public final class Quantizer {
         });
     }
 
-    private void run() throws IOException {
-        Path index = from.resolve("model.safetensors.index.json");
-        TreeSet<String> names = new TreeSet<>();
-        ObjectNode rewritten = null;
-        if (Files.exists(index)) {
-            Fields fields = Fields.read(index);
-            Fields map = fields.at("weight_map");
-            map.node().fieldNames().forEachRemaining(name -> names.add(map.string(name, "")));
-            rewritten = (ObjectNode) fields.node();
-        } else if (Files.exists(from.resolve("model.safetensors")))
-            names.add("model.safetensors");
-        else
-            throw new CheckpointException(
-                    from + ": holds neither model.safetensors nor model.safetensors.index.json");
-        for (String name : names)
-            if (!Files.exists(from.resolve(name)))
-            throw new CheckpointException(from.resolve(name) + ": no such file, though the index names it");
-            else
-            total += Files.size(from.resolve(name));
-        shards = names.size();
-        copyOthers(names);
-        long bytes = 0;
-        for (String name : names) {
-            shard++;
-            bytes += shard(name);
-        }
-        if (rewritten != null) {
-            rewritten.withObject("/metadata").put("total_size", bytes);
-            Path part = to.resolve(index.getFileName() + ".part");
-            Files.writeString(part, JSON.writerWithDefaultPrettyPrinter().writeValueAsString(rewritten));
-            Files.move(part, to.resolve(index.getFileName()), StandardCopyOption.ATOMIC_MOVE);
+    /** What becomes of one tensor, at these bytes of its shard. */
+    private record Plan(String name, int[] shape, DType stored, DType to, long storedBytes, long from, long end) {}
+
+    /** A shard to be written; {@code source} tells apart checkpoints of the same shapes. */
+    private record Shard(String name, List<Plan> plans, String source) {
+        long bytes() {
+            return plans.getLast().end;
         }
     }
 
+    private Summary run() throws IOException {
+        List<Shard> shards = new ArrayList<>();
+        Set<String> read = new TreeSet<>(Set.of(INDEX));
+        try (Checkpoint checkpoint = Checkpoint.open(from, name -> true)) {
+            for (var entry : checkpoint.files().entrySet()) {
+                read.add(from.relativize(entry.getKey()).toString());
+                if (!entry.getValue().isEmpty())
+                    shards.add(plan(checkpoint, entry.getKey(), entry.getValue()));
+            }
+        }
+        Set<String> there = new TreeSet<>();
+        long needed = 0;
+        for (Shard shard : shards) {
+            total += shard.bytes();
+            if (isThere(shard))
+                there.add(shard.name);
+            else
+                needed += shard.bytes();
+        }
+        long free = Files.getFileStore(to).getUsableSpace();
+        if (needed > free)
+            throw new CheckpointException(
+                    "%s: %.1f GB free, expected %.1f GB for the shards that are still to be written"
+                            .formatted(to, free / 1e9, needed / 1e9));
+        copyOthers(read);
+        for (Shard each : shards) {
+            shard++;
+            if (there.contains(each.name))
+                done += each.bytes();
+            else
+                write(each, shards.size());
+            report(each, shards.size());
+        }
+        if (Files.exists(from.resolve(INDEX)))
+            place(to.resolve(INDEX), index(shards).getBytes(StandardCharsets.UTF_8));
+        return summary(shards, there.size());
+    }
+
+    private static Summary summary(List<Shard> shards, int there) {
+        int quantised = 0;
+        int kept = 0;
+        long quantisedFrom = 0;
+        long quantisedTo = 0;
+        long keptBytes = 0;
+        for (Shard shard : shards)
+            for (Plan plan : shard.plans)
+                if (plan.to.isQuantized()) {
+                    quantised++;
+                    quantisedFrom += plan.storedBytes;
+                    quantisedTo += plan.end - plan.from;
+                } else {
+                    kept++;
+                    keptBytes += plan.end - plan.from;
+                }
+        return new Summary(quantised, quantisedFrom, quantisedTo, kept, keptBytes, shards.size(), there);
+    }
+
+    private Shard plan(Checkpoint checkpoint, Path file, List<String> names) {
+        List<Plan> plans = new ArrayList<>();
+        CRC32C source = new CRC32C();
+        long at = 0;
+        for (String name : names) {
+            QuantizedMatrix matrix = checkpoint.quantised(name);
+            HostTensor tensor = matrix == null ? checkpoint.find(name) : matrix.stored();
+            source.update(tensor.data().asSlice(0, Math.min(SAMPLE, tensor.data().byteSize())).asByteBuffer());
+            if (tensor.dtype().isQuantized())
+                throw new CheckpointException(
+                        file + ": " + name + " is quantised already, to " + tensor.dtype() + " by this program");
+            int[] shape = matrix == null ? tensor.shape() : matrix.shape();
+            DType stored = matrix == null ? tensor.dtype() : matrix.type();
+            boolean smaller = stored.isFloating() && covers(name, shape, type)
+                    && type.blockBytes() * stored.blockSize() < stored.blockBytes() * type.blockSize();
+            DType becomes = smaller ? type : stored;
+            long end = at + becomes.bytes(HostTensor.size(shape));
+            plans.add(new Plan(name, shape, stored, becomes, tensor.data().byteSize(), at, end));
+            at = end;
+        }
+        return new Shard(from.relativize(file).toString(), plans, "%08x".formatted(source.getValue()));
+    }
+
+    /** A shard under its final name is complete; it only has to be of this checkpoint and type. */
+    private boolean isThere(Shard shard) throws IOException {
+        Path file = to.resolve(shard.name);
+        if (!Files.exists(file))
+            return false;
+        byte[] header = header(shard);
+        try (FileChannel channel = FileChannel.open(file)) {
+            ByteBuffer held = ByteBuffer.allocate((int) Math.min(header.length, channel.size()));
+            while (held.hasRemaining() && channel.read(held) >= 0);
+            if (channel.size() == header.length + shard.bytes() && Arrays.equals(held.array(), header))
+                return true;
+        }
+        throw new CheckpointException(file + ": holds something else than " + from.resolve(shard.name) + " in "
+                + typeName() + ", expected " + typeName() + ": choose an empty folder");
+    }
+
     /** Configuration, tokenizer and whatever else lies beside the shards; hidden folders are caches of tools. */
-    private void copyOthers(TreeSet<String> shardNames) throws IOException {
+    private void copyOthers(Set<String> read) throws IOException {
         Path source = from.toAbsolutePath().normalize();
         Path target = to.toAbsolutePath().normalize();
+        List<Path> files = new ArrayList<>();
         Files.walkFileTree(source, new SimpleFileVisitor<>() {
             @Override
             public FileVisitResult preVisitDirectory(Path dir, BasicFileAttributes attributes) {
@@ -165,125 +275,129 @@ public final class Quantizer {
             }
 
             @Override
-            public FileVisitResult visitFile(Path file, BasicFileAttributes attributes) throws IOException {
-                String name = source.relativize(file).toString();
-                if (!Files.isRegularFile(file) || shardNames.contains(name)
-                        || name.equals("model.safetensors.index.json"))
-                    return FileVisitResult.CONTINUE;
-                Files.createDirectories(target.resolve(name).getParent());
-                Files.copy(file, target.resolve(name), StandardCopyOption.REPLACE_EXISTING);
+            public FileVisitResult visitFile(Path file, BasicFileAttributes attributes) {
+                if (Files.isRegularFile(file) && !read.contains(source.relativize(file).toString()))
+                    files.add(file);
                 return FileVisitResult.CONTINUE;
             }
         });
-    }
-
-    /** What becomes of one tensor. */
-    private record Plan(HostTensor tensor, boolean quantised, long from, long to) {}
-
-    /** Writes one shard and returns the bytes of its tensors. */
-    private long shard(String name) throws IOException {
-        Path file = to.resolve(name);
-        try (Checkpoint checkpoint = Checkpoint.file(from.resolve(name))) {
-            List<HostTensor> tensors = new ArrayList<>();
-            for (String tensor : checkpoint.names())
-                tensors.add(checkpoint.find(tensor));
-            tensors.sort(Comparator.comparingLong(tensor -> tensor.data().address()));
-            List<Plan> plans = new ArrayList<>();
-            long at = 0;
-            for (HostTensor tensor : tensors) {
-                if (tensor.dtype().isQuantized())
+        for (Path file : files) {
+            Path copy = target.resolve(source.relativize(file));
+            byte[] config = file.equals(source.resolve("config.json")) ? plainConfig(file) : null;
+            if (Files.exists(copy)) {
+                boolean same = config == null
+                        ? Files.mismatch(file, copy) < 0
+                        : Arrays.equals(config, Files.readAllBytes(copy));
+                if (!same)
                     throw new CheckpointException(
-                            from.resolve(name) + ": " + tensor.name() + " is quantised already, to " + tensor.dtype());
-                boolean quantised = tensor.dtype().isFloating() && covers(tensor.name(), tensor.shape(), type);
-                long end = at + (quantised ? type.bytes(tensor.size()) : tensor.data().byteSize());
-                plans.add(new Plan(tensor, quantised, at, end));
-                at = end;
+                            copy + ": differs from " + file + ", expected a copy: choose an empty folder");
+            } else if (config != null)
+                place(copy, config);
+            else {
+                Files.createDirectories(copy.getParent());
+                Path part = copy.resolveSibling(copy.getFileName() + ".part");
+                Files.copy(file, part, StandardCopyOption.REPLACE_EXISTING);
+                Files.move(part, copy, StandardCopyOption.ATOMIC_MOVE);
             }
-            long size = Files.size(from.resolve(name));
-            if (Files.exists(file)) {
-                checkSame(file, checkpoint);
-                done += size;
-                report(name);
-                return at;
-            }
-            Path part = to.resolve(name + ".part");
-            Files.createDirectories(part.getParent());
-            try (FileChannel out = FileChannel.open(part, StandardOpenOption.CREATE, StandardOpenOption.WRITE,
-                    StandardOpenOption.TRUNCATE_EXISTING)) {
-                writeFully(out, header(plans));
-                long before = done;
-                for (Plan plan : plans)
-                    write(out, plan, name);
-                out.force(true);
-                done = before + size;
-                report(name);
-            }
-            Files.move(part, file, StandardCopyOption.ATOMIC_MOVE);
-            return at;
         }
     }
 
-    /** A shard under its final name is complete; it only has to be one of this checkpoint and type. */
-    private void checkSame(Path file, Checkpoint source) {
-        try (Checkpoint there = Checkpoint.file(file)) {
-            String held = there.metadata(TYPE);
-            if (!typeName().equals(held) || !there.names().equals(source.names()))
-                throw new CheckpointException(file + ": holds " + (held == null ? "unquantised weights" : held)
-                        + " of this or another checkpoint, expected " + typeName() + ": choose an empty folder");
+    /** The configuration without what it says of another tool's quantisation; null if that is nothing. */
+    private static byte[] plainConfig(Path file) throws IOException {
+        Fields config = Fields.read(file);
+        if (!QuantizationMethods.remove(config.node()))
+            return null;
+        return JSON.writerWithDefaultPrettyPrinter().writeValueAsBytes(config.node());
+    }
+
+    private String index(List<Shard> shards) throws IOException {
+        ObjectNode index = (ObjectNode) Fields.read(from.resolve(INDEX)).node();
+        index.withObject("/metadata").put("total_size", total);
+        ObjectNode map = index.putObject("weight_map");
+        for (Shard shard : shards)
+            for (Plan plan : shard.plans)
+                map.put(plan.name, shard.name);
+        return JSON.writerWithDefaultPrettyPrinter().writeValueAsString(index);
+    }
+
+    private static void place(Path file, byte[] content) throws IOException {
+        Path part = file.resolveSibling(file.getFileName() + ".part");
+        Files.write(part, content);
+        Files.move(part, file, StandardCopyOption.ATOMIC_MOVE);
+    }
+
+    private void write(Shard shard, int shards) throws IOException {
+        Path file = to.resolve(shard.name);
+        Path part = to.resolve(shard.name + ".part");
+        Files.createDirectories(part.getParent());
+        Set<String> names = new HashSet<>();
+        shard.plans.forEach(plan -> names.add(plan.name));
+        try (Checkpoint checkpoint = Checkpoint.open(from, name -> names.contains(name));
+                FileChannel out = FileChannel.open(part, StandardOpenOption.CREATE, StandardOpenOption.WRITE,
+                        StandardOpenOption.TRUNCATE_EXISTING)) {
+            writeFully(out, ByteBuffer.wrap(header(shard)));
+            for (Plan plan : shard.plans)
+                try (Arena memory = Arena.ofShared()) {
+                    write(out, checkpoint.get(memory, plan.name, plan.shape), plan.to, shard, shards);
+                }
+            out.force(true);
+        } catch (IOException | RuntimeException e) {
+            Files.deleteIfExists(part);
+            throw e;
         }
+        Files.move(part, file, StandardCopyOption.ATOMIC_MOVE);
     }
 
     private String typeName() {
-        return type.name().toLowerCase(java.util.Locale.ROOT);
+        return type.name().toLowerCase(Locale.ROOT);
     }
 
-    private ByteBuffer header(List<Plan> plans) throws IOException {
+    private byte[] header(Shard shard) throws IOException {
         ObjectNode header = JSON.createObjectNode();
-        ObjectNode metadata = header.putObject("__metadata__").put("format", "pt").put(TYPE, typeName());
-        for (Plan plan : plans) {
-            HostTensor tensor = plan.tensor;
-            ObjectNode entry = header.putObject(tensor.name());
-            entry.put("dtype", plan.quantised ? "U8" : tensor.dtype().name());
+        ObjectNode metadata = header.putObject("__metadata__").put("format", "pt").put(TYPE, typeName()).put(SOURCE,
+                shard.source);
+        for (Plan plan : shard.plans) {
+            ObjectNode entry = header.putObject(plan.name);
+            entry.put("dtype", plan.to.isQuantized() ? "U8" : plan.to.name());
             var shape = entry.putArray("shape");
-            if (plan.quantised) {
-                int[] logical = tensor.shape();
-                shape.add(logical[0]).add(type.bytes(logical[1]));
-                metadata.put(TENSOR + tensor.name(), type + " " + logical[0] + " " + logical[1]);
+            if (plan.to.isQuantized()) {
+                shape.add(plan.shape[0]).add(plan.to.bytes(plan.shape[1]));
+                metadata.put(TENSOR + plan.name, plan.to + " " + plan.shape[0] + " " + plan.shape[1]);
             } else
-                for (int n : tensor.shape())
+                for (int n : plan.shape)
                     shape.add(n);
-            entry.putArray("data_offsets").add(plan.from).add(plan.to);
+            entry.putArray("data_offsets").add(plan.from).add(plan.end);
         }
         byte[] text = JSON.writeValueAsString(header).getBytes(StandardCharsets.UTF_8);
         int length = (text.length + 7) / 8 * 8;
         ByteBuffer buffer = ByteBuffer.allocate(8 + length).order(ByteOrder.LITTLE_ENDIAN).putLong(length).put(text);
         while (buffer.hasRemaining())
             buffer.put((byte) ' ');
-        return buffer.flip();
+        return buffer.array();
     }
 
-    private void write(FileChannel out, Plan plan, String file) throws IOException {
-        HostTensor tensor = plan.tensor;
-        if (!plan.quantised) {
+    private void write(FileChannel out, HostTensor tensor, DType to, Shard shard, int shards) throws IOException {
+        if (tensor.dtype() == to) {
             long bytes = tensor.data().byteSize();
             for (long at = 0; at < bytes; at += PIECE) {
                 long n = Math.min(PIECE, bytes - at);
                 writeFully(out, tensor.data().asSlice(at, n).asByteBuffer());
                 done += n;
-                report(file);
+                report(shard, shards);
             }
             return;
         }
         int rows = tensor.shape()[0];
         long rowBytes = tensor.dtype().bytes(tensor.shape()[1]);
         int each = Math.clamp(PIECE / Math.max(1, rowBytes), 1, Math.max(1, rows));
-        byte[] piece = new byte[Math.toIntExact(type.bytes((long) each * tensor.shape()[1]))];
+        byte[] piece = new byte[Math.toIntExact(to.bytes((long) each * tensor.shape()[1]))];
         for (int from = 0; from < rows; from += each) {
             HostTensor part = tensor.rows(from, Math.min(rows, from + each));
-            convert(part, type, MemorySegment.ofArray(piece));
-            writeFully(out, ByteBuffer.wrap(piece, 0, (int) type.bytes(part.size())));
-            done += part.data().byteSize();
-            report(file);
+            convert(part, to, MemorySegment.ofArray(piece));
+            int bytes = (int) to.bytes(part.size());
+            writeFully(out, ByteBuffer.wrap(piece, 0, bytes));
+            done += bytes;
+            report(shard, shards);
         }
     }
 
@@ -292,7 +406,7 @@ public final class Quantizer {
             out.write(bytes);
     }
 
-    private void report(String file) {
-        progress.accept(new Progress(file, shard, shards, done, total));
+    private void report(Shard current, int shards) {
+        progress.accept(new Progress(current.name, shard, shards, done, total));
     }
 }

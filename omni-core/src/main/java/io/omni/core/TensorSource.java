@@ -1,6 +1,7 @@
 package io.omni.core;
 
 import io.omni.api.HostTensor;
+import java.lang.foreign.Arena;
 
 /** Where weights come from: a checkpoint, or random numbers. */
 interface TensorSource extends AutoCloseable {
@@ -10,12 +11,14 @@ interface TensorSource extends AutoCloseable {
     /**
      * The tensor of this name.
      *
+     * @param memory
+     *            where it is put if it does not lie ready
      * @throws CheckpointException
      *             if there is none, or it has another shape
      */
-    HostTensor get(String name, int... shape);
+    HostTensor get(Arena memory, String name, int... shape);
 
-    /** Unmaps or frees the memory. Closing twice does nothing. */
+    /** Unmaps what lies ready. Closing twice does nothing. */
     @Override
     void close();
 }

@@ -10,7 +10,9 @@ import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.nio.ByteOrder;
 import java.util.ArrayList;
+import java.util.EnumSet;
 import java.util.List;
+import java.util.stream.IntStream;
 
 /**
  * The weights below one prefix of a checkpoint's names, handed to a backend as layers ask for them. All views of one
@@ -25,6 +27,7 @@ final class Weights implements AutoCloseable {
     private final Backend backend;
     private final TensorSource source;
     private final DType matrixType;
+    private final Arena memory;
     private final List<AutoCloseable> made;
     private final String prefix;
 
@@ -36,13 +39,16 @@ final class Weights implements AutoCloseable {
      *            that {@link Quantizer} covers
      */
     Weights(Backend backend, TensorSource source, DType matrixType) {
-        this(backend, source, matrixType, new ArrayList<>(), "");
+        this(backend, source, matrixType, Arena.ofShared(), new ArrayList<>(), "");
+        made.add(memory);
     }
 
-    private Weights(Backend backend, TensorSource source, DType matrixType, List<AutoCloseable> made, String prefix) {
+    private Weights(Backend backend, TensorSource source, DType matrixType, Arena memory, List<AutoCloseable> made,
+            String prefix) {
         this.backend = backend;
         this.source = source;
         this.matrixType = matrixType;
+        this.memory = memory;
         this.made = made;
         this.prefix = prefix;
     }
@@ -53,7 +59,7 @@ final class Weights implements AutoCloseable {
 
     /** The weights below {@code name}. */
     Weights at(String name) {
-        return new Weights(backend, source, matrixType, made, prefix + name + ".");
+        return new Weights(backend, source, matrixType, memory, made, prefix + name + ".");
     }
 
     /** The weights below entry {@code i} of a list. */
@@ -67,23 +73,22 @@ final class Weights implements AutoCloseable {
 
     /** {@code [out, in]}. */
     Tensor matrix(String name, int out, int in) {
-        return load(source.get(prefix + name, out, in), WeightRole.MATRIX);
+        return get(name, WeightRole.MATRIX, out, in);
     }
 
     /** {@code parts} matrices of {@code [out, in]} that are stored one above the other. */
     List<Tensor> matrices(String name, int parts, int out, int in) {
-        HostTensor stored = source.get(prefix + name, parts * out, in);
-        return parts(stored, parts, out, WeightRole.MATRIX);
+        return load(name, WeightRole.MATRIX, parts, parts * out, in);
     }
 
     /** {@code parts} vectors of {@code n} that are stored one after another. */
     List<Tensor> vectors(String name, int parts, int n) {
-        return parts(source.get(prefix + name, parts * n), parts, n, WeightRole.VECTOR);
+        return load(name, WeightRole.VECTOR, parts, parts * n);
     }
 
     /** {@code [n]}. */
     Tensor vector(String name, int n) {
-        return load(source.get(prefix + name, n), WeightRole.VECTOR);
+        return get(name, WeightRole.VECTOR, n);
     }
 
     /** {@code [n]}, or null where the layer has no such parameter. */
@@ -93,11 +98,11 @@ final class Weights implements AutoCloseable {
 
     /** {@code [entries, features]}. */
     Tensor embedding(String name, int entries, int features) {
-        return load(source.get(prefix + name, entries, features), WeightRole.EMBEDDING);
+        return get(name, WeightRole.EMBEDDING, entries, features);
     }
 
     Tensor get(String name, WeightRole role, int... shape) {
-        return load(source.get(prefix + name, shape), role);
+        return load(name, role, 1, shape).getFirst();
     }
 
     /**
@@ -110,29 +115,50 @@ final class Weights implements AutoCloseable {
         return all;
     }
 
-    private List<Tensor> parts(HostTensor stored, int parts, int rows, WeightRole role) {
-        List<Tensor> all = new ArrayList<>(parts);
-        for (int i = 0; i < parts; i++)
-            all.add(load(stored.rows(i * rows, (i + 1) * rows), role));
-        return all;
+    /** The parts of a tensor of this shape, which lie one after another along the first dimension. */
+    private List<Tensor> load(String name, WeightRole role, int parts, int... shape) {
+        boolean passing = matrixType != null || !backend.weightTypes().containsAll(EnumSet.of(DType.Q8, DType.Q4));
+        Arena first = passing ? Arena.ofShared() : memory;
+        try {
+            HostTensor host = source.get(first, prefix + name, shape);
+            DType type = type(host, role);
+            HostTensor laid = host;
+            if (type != host.dtype())
+                laid = convert(host, type);
+            else if (passing) {
+                keep(first);
+                passing = false;
+            }
+            List<Tensor> all = new ArrayList<>(parts);
+            for (int i = 0; i < parts; i++) {
+                Tensor tensor = backend.weight(
+                        laid.rows(i * (shape[0] / parts), (i + 1) * (shape[0] / parts)), role);
+                keep(tensor);
+                all.add(tensor);
+            }
+            return all;
+        } finally {
+            if (passing)
+                first.close();
+        }
     }
 
-    private Tensor load(HostTensor host, WeightRole role) {
+    /** Frees it with the weights, before what was kept earlier. */
+    private void keep(AutoCloseable kept) {
+        synchronized (made) {
+            made.add(kept);
+        }
+    }
+
+    /** The type in which the backend gets a tensor. */
+    private DType type(HostTensor host, WeightRole role) {
         if (!host.dtype().isFloating())
             throw new CheckpointException(
                     "tensor " + host.name() + " is of type " + host.dtype() + ", expected floats");
-        HostTensor stored = host;
-        boolean matrix = role == WeightRole.MATRIX;
-        if (matrix && matrixType != null && matrixType != host.dtype()
+        if (role == WeightRole.MATRIX && matrixType != null
                 && (!matrixType.isQuantized() || Quantizer.covers(host.name(), host.shape(), matrixType)))
-            stored = convert(host, matrixType);
-        else if (!readable(host.dtype(), role))
-            stored = convert(host, DType.F32);
-        Tensor tensor = backend.weight(stored, role);
-        synchronized (made) {
-            made.add(tensor);
-        }
-        return tensor;
+            return matrixType;
+        return readable(host.dtype(), role) ? host.dtype() : DType.F32;
     }
 
     private boolean readable(DType type, WeightRole role) {
@@ -145,32 +171,30 @@ final class Weights implements AutoCloseable {
     }
 
     private HostTensor convert(HostTensor host, DType type) {
-        Arena arena = Arena.ofShared();
-        synchronized (made) {
-            // closed after the tensors that read it: close() goes backwards
-            made.add(arena);
-        }
-        MemorySegment data = arena.allocate(type.bytes(host.size()), 64);
-        if (type.isQuantized()) {
+        MemorySegment data = memory.allocate(type.bytes(host.size()), 64);
+        if (type.isQuantized())
             Quantizer.convert(host, type, data);
-            return new HostTensor(host.name(), type, host.shape(), data);
-        }
-        for (long i = 0; i < host.size(); i++) {
-            float value = host.getFloat(i);
-            switch (type) {
-                case F32 -> data.set(FLOAT, 4 * i, value);
-                case F16 -> data.set(SHORT, 2 * i, Float.floatToFloat16(value));
-                case BF16 -> data.set(SHORT, 2 * i, bfloat16(value));
-                default ->
-                    throw new IllegalArgumentException(
-                            "weights of type " + type + ", expected F32, F16, BF16, Q8 or Q4");
-            }
+        else {
+            int rows = Math.max(1, host.shape()[0]);
+            long width = host.size() / rows;
+            IntStream.range(0, rows).parallel().forEach(r -> {
+                for (long i = r * width; i < (r + 1) * width; i++) {
+                    float value = host.getFloat(i);
+                    switch (type) {
+                        case F32 -> data.set(FLOAT, 4 * i, value);
+                        case F16 -> data.set(SHORT, 2 * i, Float.floatToFloat16(value));
+                        case BF16 -> data.set(SHORT, 2 * i, bfloat16(value));
+                        default -> throw new IllegalArgumentException(
+                                "weights of type " + type + ", expected F32, F16, BF16, Q8 or Q4");
+                    }
+                }
+            });
         }
         return new HostTensor(host.name(), type, host.shape(), data);
     }
 
     /** The nearest bfloat16, to even on a tie. */
-    private static short bfloat16(float value) {
+    static short bfloat16(float value) {
         int bits = Float.floatToIntBits(value);
         return (short) (bits + 0x7fff + (bits >>> 16 & 1) >>> 16);
     }

@@ -10,6 +10,9 @@ import io.omni.api.Quantization;
 import io.omni.processor.Conversations;
 import io.omni.processor.Message;
 import java.io.IOException;
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.nio.charset.StandardCharsets;
@@ -73,8 +76,8 @@ class QuantizerTest {
                     assertThat(after.dtype()).isEqualTo(type);
                     byte[] expected = new byte[(int) type.bytes(before.size())];
                     Quantization.quantize(before.toFloats(), type,
-                            java.lang.foreign.MemorySegment.ofArray(expected), 0);
-                    assertThat(after.data().toArray(java.lang.foreign.ValueLayout.JAVA_BYTE)).isEqualTo(expected);
+                            MemorySegment.ofArray(expected), 0);
+                    assertThat(after.data().toArray(ValueLayout.JAVA_BYTE)).isEqualTo(expected);
                 } else {
                     assertThat(after.dtype()).isEqualTo(before.dtype());
                     assertThat(after.data().mismatch(before.data())).isEqualTo(-1);
@@ -117,13 +120,104 @@ class QuantizerTest {
         assertThat(out.resolve(lost)).hasBinaryContent(shard);
         assertThat(out.resolve(lost + ".part")).doesNotExist();
         assertThat(out.resolve("model.safetensors.index.json")).exists();
-        assertThat(progress.getLast().readBytes()).isEqualTo(progress.getLast().totalBytes());
+        assertThat(progress.getLast().bytes()).isEqualTo(progress.getLast().totalBytes());
         assertThatThrownBy(() -> Quantizer.quantize(Reference.MODEL, out, DType.Q4, progress::add))
                 .isInstanceOf(CheckpointException.class).hasMessageContaining("expected q4: choose an empty folder");
         assertThatThrownBy(() -> Quantizer.quantize(out, folder.resolve("again"), DType.Q8, progress::add))
                 .isInstanceOf(CheckpointException.class).hasMessageContaining("is quantised already, to Q8");
         assertThatThrownBy(() -> Quantizer.quantize(out, out, DType.Q8, progress::add))
                 .isInstanceOf(CheckpointException.class).hasMessageContaining("the same folder");
+    }
+
+    @ParameterizedTest
+    @EnumSource
+    void quantisesWhatOtherToolsQuantised(QuantizedCopy.Layout layout) throws IOException {
+        Path model = folder.resolve("model");
+        QuantizedCopy.write(layout, model, folder.resolve("twin"));
+        for (DType type : new DType[]{DType.Q8, DType.Q4}) {
+            Path out = folder.resolve(type.name());
+            Quantizer.Summary summary = Quantizer.quantize(model, out, type, progress -> {
+            });
+            int quantised = 0;
+            try (Checkpoint from = Checkpoint.open(model, name -> true);
+                    Checkpoint to = Checkpoint.open(out, name -> true);
+                    Arena memory = Arena.ofShared()) {
+                assertThat(to.names()).isEqualTo(from.names());
+                for (String name : to.names()) {
+                    HostTensor after = to.find(name);
+                    HostTensor before = from.get(memory, name, after.shape());
+                    boolean again = before.dtype() != DType.Q4 && before.dtype() != type
+                            && Quantizer.covers(name, after.shape(), type);
+                    assertThat(after.dtype()).as(name).isEqualTo(again ? type : before.dtype());
+                    byte[] expected = again
+                            ? new byte[(int) type.bytes(before.size())]
+                            : before.data().toArray(ValueLayout.JAVA_BYTE);
+                    if (again)
+                        Quantization.quantize(before.toFloats(), type, MemorySegment.ofArray(expected), 0);
+                    assertThat(after.data().toArray(ValueLayout.JAVA_BYTE)).as(name).isEqualTo(expected);
+                    quantised += after.dtype().isQuantized() ? 1 : 0;
+                }
+                assertThat(quantised).isGreaterThan(50).isEqualTo(summary.quantised());
+                assertThat(to.names()).hasSize(quantised + summary.kept());
+            }
+            assertThat(out.resolve("config.json")).content().doesNotContain("quantization_config");
+            try (Backend backend = Reference.cpu(); Omni omni = Omni.builder().backend(backend).load(out)) {
+                assertThat(omni.chat(Message.user("Hi"), Options.text().thinkerMaxNewTokens(2)).sequence())
+                        .isNotEmpty();
+            }
+        }
+    }
+
+    @Test
+    void foldersThatHoldSomethingElseAreLeftAlone() throws IOException {
+        Path out = Files.createDirectory(folder.resolve("out"));
+        Files.writeString(out.resolve("config.json"), "{}");
+        assertFails(Reference.MODEL, out, "config.json: differs from ", "choose an empty folder");
+        assertThat(out.resolve("config.json")).content().isEqualTo("{}");
+        Files.delete(out.resolve("config.json"));
+        String shard = Reference.shardOf(Reference.MODEL, "thinker.lm_head.weight");
+        Files.copy(Reference.MODEL.resolve(shard), out.resolve(shard));
+        assertFails(Reference.MODEL, out, shard + ": holds something else than ", "choose an empty folder");
+        assertThat(out.resolve(shard)).hasSameBinaryContentAs(Reference.MODEL.resolve(shard));
+    }
+
+    /** Another checkpoint of the same shapes: one whose tensors differ in a single byte. */
+    @Test
+    void shardsOfAnotherCheckpointAreRefused() throws IOException {
+        Path out = quantize(DType.Q8);
+        Path other = Reference.copy(Files.createDirectory(folder.resolve("other")));
+        String shard = Reference.shardOf(other, "thinker.lm_head.weight");
+        byte[] bytes = Files.readAllBytes(other.resolve(shard));
+        int header = (int) ByteBuffer.wrap(bytes).order(ByteOrder.LITTLE_ENDIAN).getLong(0);
+        bytes[8 + header + 3] ^= 1;
+        Files.write(other.resolve(shard), bytes);
+        assertFails(other, out, shard + ": holds something else than ", "choose an empty folder");
+    }
+
+    @Test
+    void failuresLeaveNothingHalfWritten() throws IOException {
+        Path model = Reference.copy(Files.createDirectory(folder.resolve("model")));
+        String shard = Reference.shardOf(model, "thinker.lm_head.weight");
+        byte[] bytes = Files.readAllBytes(model.resolve(shard));
+        Fields header = Fields.parse("header",
+                new String(bytes, 8, (int) ByteBuffer.wrap(bytes).order(ByteOrder.LITTLE_ENDIAN).getLong(0),
+                        StandardCharsets.UTF_8));
+        int at = header.at("thinker.lm_head.weight").integers("data_offsets")[0];
+        int start = 8 + (int) ByteBuffer.wrap(bytes).order(ByteOrder.LITTLE_ENDIAN).getLong(0) + at;
+        bytes[start] = (byte) 0xc0;
+        bytes[start + 1] = 0x7f;
+        Files.write(model.resolve(shard), bytes);
+        Path out = folder.resolve("out");
+        assertFails(model, out, "thinker.lm_head.weight: row 0: element 0 of a row is NaN");
+        try (var files = Files.list(out)) {
+            assertThat(files).noneMatch(file -> file.toString().endsWith(".part"));
+        }
+        assertThat(out.resolve("model.safetensors.index.json")).doesNotExist();
+    }
+
+    private static void assertFails(Path model, Path out, String... message) {
+        assertThatThrownBy(() -> Quantizer.quantize(model, out, DType.Q8, progress -> {
+        })).isInstanceOf(CheckpointException.class).message().contains(message);
     }
 
     /** The bounds are loose: this checkpoint's weights are random, and many of its rows are no whole blocks. */

@@ -54,7 +54,7 @@ class OmniCliTest {
         Path small = folder.resolve("q8");
         Outcome outcome = omni("quantize", "--model", MODEL, "--out", small, "--weights", "q8");
         assertThat(outcome.status()).as(outcome.err()).isZero();
-        assertThat(outcome.err()).contains("model-00007-of-00007.safetensors, shard 7 of 7");
+        assertThat(outcome.err()).contains("model-00007-of-00007.safetensors, 7 of 7");
         outcome = omni("run", "--model", small, "--conversation", conversation("text"), "--media",
                 REFERENCE.resolve("media"), "--greedy", "--no-audio", "--thinker-max-new-tokens", 3, "--json");
         assertThat(outcome.status()).as(outcome.err()).isZero();

@@ -4,6 +4,7 @@ import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import io.omni.api.Activation;
+import io.omni.api.Attention;
 import io.omni.api.Backend;
 import io.omni.api.CacheSpec;
 import io.omni.api.DType;
@@ -177,6 +178,18 @@ public interface BehaviourConformance extends Subject {
         closed.close();
         Tensor open = cases().activation(2, 2).tensor();
         assertThatThrownBy(() -> backend().tensorOps().add(open, closed)).isInstanceOf(IllegalStateException.class);
+        KvCache cache = backend().cache(new CacheSpec(1, 1, 2, 0));
+        Packed row = Packed.ofLengths(1);
+        Tensor one = cases().activation(1, 2).tensor();
+        backend().attentionOps().append(List.of(cache), 0, one, one, row);
+        cache.close();
+        cache.close();
+        assertThat(cache.bytes()).isZero();
+        assertThatThrownBy(() -> cache.truncate(0)).isInstanceOf(IllegalStateException.class);
+        assertThatThrownBy(() -> backend().attentionOps().append(List.of(cache), 0, one, one, row))
+                .isInstanceOf(IllegalStateException.class);
+        assertThatThrownBy(() -> backend().attentionOps().attend(one, List.of(cache), 0, row,
+                new Attention(1, 1, 2, true, 0))).isInstanceOf(IllegalStateException.class);
         Backend other = another();
         other.close();
         assertThatThrownBy(() -> {

@@ -80,23 +80,21 @@ final class CpuAttentionOps implements AttentionOps {
         long keys = CpuTensorOps.floats(backend, k);
         long values = CpuTensorOps.floats(backend, v);
         CpuTensor y = backend.make(shape);
-        long head = 4L * attention.headDim();
-        long row = head * attention.kvHeads();
+        int heads = attention.kvHeads();
+        int dim = attention.headDim();
+        long token = 4L * heads * dim;
         int sequences = packed.sequences();
         int[] first = new int[sequences + 1];
         for (int i = 0; i < sequences; i++)
             first[i + 1] = first[i] + CpuTensorOps.parts(packed.length(i), Flash.BLOCK);
-        long bytes = row * Flash.BLOCK * first[sequences];
-        long transposed = backend.memory.take(bytes);
+        long blockBytes = Flash.blockBytes(heads, dim);
+        long bytes = blockBytes * first[sequences];
+        long stored = backend.memory.take(bytes);
         try {
             Flash flash = new Flash(backend, attention, queries, y.address());
             for (int i = 0; i < sequences; i++) {
-                int blocks = first[i + 1] - first[i];
-                flash.sequence(packed.offsets()[i], packed.length(i),
-                        new Flash.Keys(
-                                Product.addresses(transposed + row * Flash.BLOCK * first[i], row * Flash.BLOCK, blocks),
-                                Product.addresses(values + row * packed.offsets()[i], row * Flash.BLOCK, blocks), head,
-                                row, packed.length(i), 0));
+                long[] blocks = Product.addresses(stored + blockBytes * first[i], blockBytes, first[i + 1] - first[i]);
+                flash.sequence(packed.offsets()[i], packed.length(i), new Flash.Keys(blocks, packed.length(i), 0));
             }
             backend.workers.run(first[sequences], block -> {
                 int i = Arrays.binarySearch(first, block);
@@ -105,13 +103,13 @@ final class CpuAttentionOps implements AttentionOps {
                 while (first[i + 1] == block)
                     i++;
                 int from = (block - first[i]) * Flash.BLOCK;
-                Flash.transpose(keys + row * (packed.offsets()[i] + from),
-                        Math.min(Flash.BLOCK, packed.length(i) - from), attention.kvHeads(), attention.headDim(),
-                        transposed + row * Flash.BLOCK * block, 0);
+                long skip = token * (packed.offsets()[i] + from);
+                Flash.store(keys + skip, values + skip, Math.min(Flash.BLOCK, packed.length(i) - from), heads, dim,
+                        stored + blockBytes * block, 0);
             });
             flash.run();
         } finally {
-            backend.memory.give(transposed, bytes);
+            backend.memory.give(stored, bytes);
         }
         return y;
     }

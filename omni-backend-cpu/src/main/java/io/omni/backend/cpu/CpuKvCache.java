@@ -4,10 +4,7 @@ import io.omni.api.CacheSpec;
 import io.omni.api.KvCache;
 import java.util.Arrays;
 
-/**
- * Keys and values in blocks of {@link Flash#BLOCK} tokens: [kvHeads, headDim, BLOCK] keys, then [kvHeads, BLOCK,
- * headDim] values, so that products with both read whole vectors. Blocks that the window has passed are given back.
- */
+/** Keys and values in {@link Flash}'s blocks. Blocks that the window has passed are given back. */
 final class CpuKvCache implements KvCache {
     private final CpuBackend backend;
     private final CacheSpec spec;
@@ -24,7 +21,7 @@ final class CpuKvCache implements KvCache {
             throw new IllegalArgumentException("a cache of " + spec);
         this.backend = backend;
         this.spec = spec;
-        blockBytes = 2 * 4L * Flash.BLOCK * spec.kvHeads() * spec.headDim();
+        blockBytes = Flash.blockBytes(spec.kvHeads(), spec.headDim());
         blocks = new long[spec.layers()][0];
         lengths = new int[spec.layers()];
         dropped = new int[spec.layers()];
@@ -68,17 +65,13 @@ final class CpuKvCache implements KvCache {
         drop(layer, lengths[layer]);
         int heads = spec.kvHeads();
         int dim = spec.headDim();
-        long head = 4L * dim;
+        long token = 4L * heads * dim;
         for (int done = 0; done < n;) {
             int position = lengths[layer] + done;
             int first = position % Flash.BLOCK;
             int count = Math.min(n - done, Flash.BLOCK - first);
-            long block = blocks[layer][position / Flash.BLOCK];
-            Flash.transpose(k + head * heads * done, count, heads, dim, block, first);
-            for (int h = 0; h < heads; h++)
-                for (int i = 0; i < count; i++)
-                    Lanes.copy(v + head * ((long) (done + i) * heads + h),
-                            block + blockBytes / 2 + head * ((long) h * Flash.BLOCK + first + i), head);
+            Flash.store(k + token * done, v + token * done, count, heads, dim, blocks[layer][position / Flash.BLOCK],
+                    first);
             done += count;
         }
         lengths[layer] += n;
@@ -95,14 +88,8 @@ final class CpuKvCache implements KvCache {
 
     Flash.Keys keys(int layer) {
         checkOpen();
-        long values = blockBytes / 2;
-        int count = blockCount(lengths[layer]);
-        long[] k = Arrays.copyOf(blocks[layer], count);
-        long[] v = new long[count];
-        for (int i = 0; i < count; i++)
-            v[i] = k[i] + values;
-        long row = 4L * spec.headDim();
-        return new Flash.Keys(k, v, row * Flash.BLOCK, row, lengths[layer], dropped[layer] * Flash.BLOCK);
+        return new Flash.Keys(Arrays.copyOf(blocks[layer], blockCount(lengths[layer])), lengths[layer],
+                dropped[layer] * Flash.BLOCK);
     }
 
     @Override

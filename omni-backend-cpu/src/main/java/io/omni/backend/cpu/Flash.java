@@ -6,7 +6,6 @@ import java.nio.ByteOrder;
 import java.util.ArrayList;
 import java.util.List;
 import jdk.incubator.vector.FloatVector;
-import jdk.incubator.vector.VectorMask;
 import jdk.incubator.vector.VectorSpecies;
 
 /**
@@ -31,20 +30,14 @@ final class Flash {
     /**
      * One sequence's keys and values.
      *
-     * @param k
-     *            the address of each block's keys, transposed: [kvHeads, headDim, BLOCK]
-     * @param v
-     *            the address of each block's values
-     * @param headStride
-     *            bytes from one head's values to the next
-     * @param stride
-     *            bytes from one token's values to the next
+     * @param blocks
+     *            the address of each block, as {@link #store} writes it
      * @param length
      *            number of tokens
      * @param dropped
      *            how many of them are gone
      */
-    record Keys(long[] k, long[] v, long headStride, long stride, int length, int dropped) {}
+    record Keys(long[] blocks, int length, int dropped) {}
 
     /** Queries {@code from} to {@code to} of a sequence whose first is row {@code row}, with the heads of one key head. */
     private record Tile(int row, int from, int to, int position, int kvHead, Keys keys) {}
@@ -55,6 +48,8 @@ final class Flash {
     private long y;
     private final int group;
     private final int dim;
+    // of a row of weighted values: whole vectors, as a mask costs more than what it saves
+    private final int wide;
     private final List<Tile> tiles = new ArrayList<>();
 
     Flash(CpuBackend backend, Attention attention, long q, long y) {
@@ -64,6 +59,21 @@ final class Flash {
         this.y = y;
         group = attention.heads() / attention.kvHeads();
         dim = attention.headDim();
+        wide = padded(dim);
+    }
+
+    /** The numbers that whole vectors take for a row of {@code dim}; those after {@code dim} are read, and count for nothing. */
+    private static int padded(int dim) {
+        return (dim + Lanes.LANES - 1) / Lanes.LANES * Lanes.LANES;
+    }
+
+    private static long keyBytes(int heads, int dim) {
+        return 4L * BLOCK * heads * dim;
+    }
+
+    /** Bytes of a block: [heads, dim, BLOCK] keys, then [heads, BLOCK, dim] values with each row padded to whole vectors. */
+    static long blockBytes(int heads, int dim) {
+        return keyBytes(heads, dim) + 4L * BLOCK * heads * padded(dim);
     }
 
     Flash to(long result) {
@@ -71,15 +81,29 @@ final class Flash {
         return this;
     }
 
-    /** Writes {@code n} tokens' keys of all heads into a block, from its token {@code first} on. */
-    static void transpose(long k, int n, int heads, int dim, long block, int first) {
+    /**
+     * Writes {@code n} tokens into a block, from its token {@code first} on. A head's values lie together, as they would
+     * share a few sets of the first-level cache if they lay a token's heads apart.
+     *
+     * @param k
+     *            [n, heads, dim]
+     * @param v
+     *            [n, heads, dim]
+     */
+    static void store(long k, long v, int n, int heads, int dim, long block, int first) {
+        long head = 4L * dim;
         for (int h = 0; h < heads; h++)
             for (int d = 0; d < dim; d++) {
-                long from = k + 4L * ((long) h * dim + d);
+                long from = k + head * h + 4L * d;
                 long to = block + 4L * (BLOCK * ((long) h * dim + d) + first);
                 for (int i = 0; i < n; i++)
-                    Lanes.putInt(to + 4L * i, Lanes.getInt(from + 4L * heads * dim * i));
+                    Lanes.putInt(to + 4L * i, Lanes.getInt(from + head * heads * i));
             }
+        long values = block + keyBytes(heads, dim);
+        long row = 4L * padded(dim);
+        for (int h = 0; h < heads; h++)
+            for (int i = 0; i < n; i++)
+                Lanes.copy(v + head * ((long) heads * i + h), values + row * ((long) h * BLOCK + first + i), head);
     }
 
     /** Adds the {@code n} last queries of a sequence, from row {@code row} of q on. */
@@ -176,15 +200,15 @@ final class Flash {
         return CpuTensorOps.parts(Math.max(0, end(tile, rows(tile) - 1)), CHUNK);
     }
 
-    // a state is [rows] maxima, [rows] sums, [rows, dim] weighted values
+    // a state is [rows] maxima, [rows] sums, [rows, wide] weighted values
     private long stateBytes(int rows) {
-        return 4L * rows * (dim + 2);
+        return 4L * rows * (wide + 2);
     }
 
     private void clear(long state, int rows) {
         // the least number rather than −∞, so that scores of −∞ do not give NaN
         Rows.fill(-Float.MAX_VALUE, state, rows);
-        Rows.fill(0, state + 4L * rows, rows * (dim + 1));
+        Rows.fill(0, state + 4L * rows, rows * (wide + 1));
     }
 
     /** The state after the keys of one chunk alone. */
@@ -207,8 +231,8 @@ final class Flash {
             Keys keys = tile.keys;
             for (int block = lo / BLOCK; block * BLOCK < hi; block++) {
                 int base = block * BLOCK;
-                long k = keys.k[block] + 4L * BLOCK * dim * tile.kvHead;
-                long v = keys.v[block] + keys.headStride * tile.kvHead;
+                long k = keys.blocks[block] + 4L * BLOCK * dim * tile.kvHead;
+                long v = keys.blocks[block] + keyBytes(attention.kvHeads(), dim) + 4L * BLOCK * wide * tile.kvHead;
                 score(rows, scaled, k, scores);
                 for (int r = 0; r < rows; r++) {
                     from[r] = Math.max(start(tile, r) - base, 0);
@@ -224,7 +248,7 @@ final class Flash {
                     Lanes.put(state + 4L * r, max);
                     Lanes.put(sums + 4L * r, Math.fma(Lanes.get(sums + 4L * r), fade[r], sum));
                 }
-                weigh(rows, from, to, fade, scores, v, keys.stride, weighted);
+                weigh(rows, from, to, fade, scores, v, weighted);
             }
         } finally {
             backend.memory.give(scaled, bytes);
@@ -241,7 +265,7 @@ final class Flash {
             Lanes.put(total + 4L * r, max);
             long sum = total + 4L * (rows + r);
             Lanes.put(sum, Math.fma(Lanes.get(sum), fade, Lanes.get(part + 4L * (rows + r)) * share));
-            long weighted = 4L * (2 * rows + (long) dim * r);
+            long weighted = 4L * (2 * rows + (long) wide * r);
             Rows.scale(fade, total + weighted, total + weighted, dim);
             Rows.addScaled(share, part + weighted, total + weighted, dim);
         }
@@ -254,7 +278,7 @@ final class Flash {
             if (start(tile, r) >= end(tile, r))
                 Rows.fill(0, to, dim);
             else
-                Rows.divide(state + 4L * (2 * rows + (long) dim * r), Lanes.get(state + 4L * (rows + r)), to, dim);
+                Rows.divide(state + 4L * (2 * rows + (long) wide * r), Lanes.get(state + 4L * (rows + r)), to, dim);
         }
     }
 
@@ -279,8 +303,8 @@ final class Flash {
     }
 
     /** weighted[r] = weighted[r] · fade[r] + Σ p[r, j] · v[j], over the keys that row r sees, in their order. */
-    private void weigh(int rows, int[] from, int[] to, float[] fade, long p, long v, long stride, long weighted) {
-        long row = 4L * dim;
+    private void weigh(int rows, int[] from, int[] to, float[] fade, long p, long v, long weighted) {
+        long row = 4L * wide;
         for (int r = 0; r < rows;) {
             if (from[r] >= to[r]) {
                 r++;
@@ -292,23 +316,23 @@ final class Flash {
             long at = weighted + row * r;
             long weights = p + 4L * BLOCK * r;
             int d = 0;
-            for (; d + 4 * Lanes.LANES <= dim; d += 4 * Lanes.LANES)
+            for (; d + 4 * Lanes.LANES <= wide; d += 4 * Lanes.LANES)
                 if (four)
                 combine4(weights, 4L * BLOCK, from[r], to[r], fade[r], fade[r + 1], fade[r + 2], fade[r + 3],
-                        v + 4L * d, stride, at + 4L * d, row);
+                        v + 4L * d, row, at + 4L * d, row);
                 else
-                combine1(weights, from[r], to[r], fade[r], v + 4L * d, stride, at + 4L * d);
-            for (; d < dim; d += Lanes.LANES)
+                combine1(weights, from[r], to[r], fade[r], v + 4L * d, row, at + 4L * d);
+            for (; d < wide; d += Lanes.LANES)
                 if (four)
-                combine4Rest(weights, 4L * BLOCK, from[r], to[r], fade[r], fade[r + 1], fade[r + 2], fade[r + 3],
-                        v + 4L * d, stride, at + 4L * d, row, dim - d);
+                combine4Narrow(weights, 4L * BLOCK, from[r], to[r], fade[r], fade[r + 1], fade[r + 2], fade[r + 3],
+                        v + 4L * d, row, at + 4L * d, row);
                 else
-                combine1Rest(weights, from[r], to[r], fade[r], v + 4L * d, stride, at + 4L * d, dim - d);
+                combine1Narrow(weights, from[r], to[r], fade[r], v + 4L * d, row, at + 4L * d);
             r += four ? 4 : 1;
         }
     }
 
-    // y = y · fade + Σ p[j] · v[j], for one or four rows, four vectors or the lanes left
+    // y = y · fade + Σ p[j] · v[j], for one or four rows, four vectors or one
 
     private static void combine4(long p, long pRow, int from, int to, float f0, float f1, float f2, float f3, long v,
             long stride, long y, long row) {
@@ -398,36 +422,34 @@ final class Flash {
         a3.intoMemorySegment(ALL, y + 3 * VECTOR, ORDER);
     }
 
-    private static void combine4Rest(long p, long pRow, int from, int to, float f0, float f1, float f2, float f3,
+    private static void combine4Narrow(long p, long pRow, int from, int to, float f0, float f1, float f2, float f3,
             long v,
-            long stride, long y, long row, int n) {
-        VectorMask<Float> mask = Lanes.first(n);
+            long stride, long y, long row) {
         long p1 = p + pRow;
         long p2 = p1 + pRow;
         long p3 = p2 + pRow;
-        FloatVector a0 = FloatVector.fromMemorySegment(F, ALL, y, ORDER, mask).mul(f0);
-        FloatVector a1 = FloatVector.fromMemorySegment(F, ALL, y + row, ORDER, mask).mul(f1);
-        FloatVector a2 = FloatVector.fromMemorySegment(F, ALL, y + 2 * row, ORDER, mask).mul(f2);
-        FloatVector a3 = FloatVector.fromMemorySegment(F, ALL, y + 3 * row, ORDER, mask).mul(f3);
+        FloatVector a0 = FloatVector.fromMemorySegment(F, ALL, y, ORDER).mul(f0);
+        FloatVector a1 = FloatVector.fromMemorySegment(F, ALL, y + row, ORDER).mul(f1);
+        FloatVector a2 = FloatVector.fromMemorySegment(F, ALL, y + 2 * row, ORDER).mul(f2);
+        FloatVector a3 = FloatVector.fromMemorySegment(F, ALL, y + 3 * row, ORDER).mul(f3);
         for (int j = from; j < to; j++) {
-            FloatVector u = FloatVector.fromMemorySegment(F, ALL, v + j * stride, ORDER, mask);
+            FloatVector u = FloatVector.fromMemorySegment(F, ALL, v + j * stride, ORDER);
             a0 = u.fma(FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, p + 4L * j)), a0);
             a1 = u.fma(FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, p1 + 4L * j)), a1);
             a2 = u.fma(FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, p2 + 4L * j)), a2);
             a3 = u.fma(FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, p3 + 4L * j)), a3);
         }
-        a0.intoMemorySegment(ALL, y, ORDER, mask);
-        a1.intoMemorySegment(ALL, y + row, ORDER, mask);
-        a2.intoMemorySegment(ALL, y + 2 * row, ORDER, mask);
-        a3.intoMemorySegment(ALL, y + 3 * row, ORDER, mask);
+        a0.intoMemorySegment(ALL, y, ORDER);
+        a1.intoMemorySegment(ALL, y + row, ORDER);
+        a2.intoMemorySegment(ALL, y + 2 * row, ORDER);
+        a3.intoMemorySegment(ALL, y + 3 * row, ORDER);
     }
 
-    private static void combine1Rest(long p, int from, int to, float fade, long v, long stride, long y, int n) {
-        VectorMask<Float> mask = Lanes.first(n);
-        FloatVector a = FloatVector.fromMemorySegment(F, ALL, y, ORDER, mask).mul(fade);
+    private static void combine1Narrow(long p, int from, int to, float fade, long v, long stride, long y) {
+        FloatVector a = FloatVector.fromMemorySegment(F, ALL, y, ORDER).mul(fade);
         for (int j = from; j < to; j++)
-            a = FloatVector.fromMemorySegment(F, ALL, v + j * stride, ORDER, mask)
+            a = FloatVector.fromMemorySegment(F, ALL, v + j * stride, ORDER)
                     .fma(FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, p + 4L * j)), a);
-        a.intoMemorySegment(ALL, y, ORDER, mask);
+        a.intoMemorySegment(ALL, y, ORDER);
     }
 }

@@ -212,7 +212,7 @@ class LifetimeTest extends CpuTest {
                 backend.attentionOps().append(List.of(cache), 0, backend.tensorOps().slice(k, i, i + 1),
                         backend.tensorOps().slice(v, i, i + 1), Packed.ofLengths(1));
                 // 100 tokens touch at most three blocks of 64
-                assertThat(cache.bytes()).isLessThanOrEqualTo(3 * 2 * 4 * 64 * 8);
+                assertThat(cache.bytes()).isLessThanOrEqualTo(3 * 4 * 64 * (8 + Math.max(8, Lanes.LANES)));
             }
             cache.truncate(300);
             cache.truncate(299);
@@ -243,7 +243,8 @@ class LifetimeTest extends CpuTest {
             if (i == 100)
                 after = backend.allocatedBytes();
         }
-        assertThat(backend.allocatedBytes()).isEqualTo(after);
+        // 2899 leaks of the smallest block would be ten times as much; how many workers hold scratch memory at once varies
+        assertThat(backend.allocatedBytes()).isLessThan(after + (16 << 10));
     }
 
     @Test

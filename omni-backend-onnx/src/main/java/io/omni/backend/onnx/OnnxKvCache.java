@@ -144,6 +144,7 @@ final class OnnxKvCache implements KvCache {
 
     @Override
     public void truncate(int length) {
+        of(this, backend);
         for (Layer layer : layers) {
             if (length < 0 || length > layer.length)
                 throw new IllegalArgumentException("length " + length + " of a cache of " + layer.length);
@@ -180,8 +181,6 @@ final class OnnxKvCache implements KvCache {
                 backend.memory().release(layer.values);
             }
             layer.capacity = 0;
-            layer.length = 0;
-            layer.start = 0;
         }
         backend.forget(this);
     }

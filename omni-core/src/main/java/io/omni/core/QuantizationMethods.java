@@ -1,0 +1,141 @@
+package io.omni.core;
+
+import com.fasterxml.jackson.databind.JsonNode;
+import com.fasterxml.jackson.databind.node.ObjectNode;
+import java.util.ArrayList;
+import java.util.EnumSet;
+import java.util.List;
+import java.util.Set;
+
+/**
+ * How the tool that quantised a checkpoint stored it, as {@code quantization_config} in {@code config.json} says, at its
+ * top or in the configuration of a part. It tells what cannot be seen in the tensors; which modules are quantised, in
+ * how many bits and groups, they tell themselves. How activations or caches were quantised is not read: that is about
+ * the speed of other hardware.
+ *
+ * @param methods
+ *            empty for a checkpoint that is not quantised
+ * @param zeroPoints
+ *            whether all integers have zero points
+ * @param blocks
+ *            sizes {@code [rows, columns]} of two-dimensional blocks that share a scale
+ */
+record QuantizationMethods(Set<Method> methods, boolean zeroPoints, List<int[]> blocks) {
+    /** Methods whose tensors {@link QuantizedMatrix} reads. */
+    enum Method {
+        COMPRESSED_TENSORS, AWQ, FP8
+    }
+
+    static final QuantizationMethods NONE = new QuantizationMethods(EnumSet.noneOf(Method.class), false, List.of());
+
+    private static final List<String> FORMATS = List.of("pack-quantized", "int-quantized", "float-quantized",
+            "naive-quantized", "dense");
+    private static final List<String> KEYS = List.of("quantization_config", "compression_config");
+
+    /**
+     * Reads what a model's configuration says of it and of all its parts.
+     *
+     * @throws CheckpointException
+     *             if a method, format or setting is none that can be read
+     */
+    static QuantizationMethods of(Fields config) {
+        List<Fields> found = new ArrayList<>();
+        collect(config, found);
+        Set<Method> methods = EnumSet.noneOf(Method.class);
+        List<int[]> blocks = new ArrayList<>();
+        boolean zeroPoints = false;
+        for (Fields f : found)
+            switch (f.string("quant_method", "missing")) {
+            case "compressed-tensors" -> {
+                methods.add(Method.COMPRESSED_TENSORS);
+                zeroPoints |= compressedTensors(f, blocks);
+            }
+            case "awq" -> {
+                methods.add(Method.AWQ);
+                awq(f);
+            }
+            case "fp8" -> {
+                methods.add(Method.FP8);
+                blocks.add(block(f, "weight_block_size"));
+            }
+            case String other -> throw new CheckpointException(f.where() + ": quant_method is '" + other
+                    + "', expected compressed-tensors, awq or fp8");
+            }
+        return found.isEmpty() ? NONE : new QuantizationMethods(methods, zeroPoints, blocks);
+    }
+
+    /** Takes all that {@link #of} reads out of a configuration and tells whether there was any. */
+    static boolean remove(JsonNode config) {
+        boolean removed = false;
+        if (config instanceof ObjectNode object) {
+            removed = KEYS.stream().anyMatch(object::has);
+            object.remove(KEYS);
+        }
+        for (JsonNode child : config)
+            removed |= remove(child);
+        return removed;
+    }
+
+    private static void collect(Fields config, List<Fields> found) {
+        for (var names = config.node().fieldNames(); names.hasNext();) {
+            String name = names.next();
+            if (!config.node().path(name).isObject())
+                continue;
+            if (KEYS.contains(name))
+                found.add(new Fields(config.where() + ": " + name, config.node().path(name)));
+            else
+                collect(config.at(name), found);
+        }
+    }
+
+    /** Whether all groups have zero points. */
+    private static boolean compressedTensors(Fields f, List<int[]> blocks) {
+        String format = f.string("format", "dense");
+        if (!format.equals("mixed-precision"))
+            expect(f, "format", format, FORMATS);
+        if (!f.at("transform_config").at("config_groups").node().isEmpty())
+            throw new CheckpointException(f.where() + ": transform_config holds transforms, expected none");
+        String sparsity = f.at("sparsity_config").string("format", "dense");
+        expect(f.at("sparsity_config"), "format", sparsity, List.of("dense"));
+        Fields groups = f.at("config_groups");
+        boolean all = !groups.node().isEmpty();
+        for (var names = groups.node().fieldNames(); names.hasNext();) {
+            String name = names.next();
+            if (groups.node().path(name).isArray())
+                continue; // a scheme by its name, with its targets
+            Fields group = groups.at(name);
+            expect(group, "format", group.string("format", format.equals("mixed-precision") ? "dense" : format),
+                    FORMATS);
+            Fields weights = group.at("weights");
+            int bits = weights.integer("num_bits", 8);
+            String type = weights.string("type", "int");
+            expect(weights, "type", type, List.of("int", "float"));
+            expect(weights, "num_bits", Integer.toString(bits),
+                    type.equals("float") ? List.of("8") : List.of("4", "8"));
+            all &= !weights.bool("symmetric", true);
+            if (weights.has("block_structure"))
+                blocks.add(block(weights, "block_structure"));
+        }
+        return all;
+    }
+
+    private static void awq(Fields f) {
+        String bits = Integer.toString(f.integer("bits", f.integer("w_bit", 4)));
+        expect(f, "bits", bits, List.of("4"));
+        expect(f, "version", f.string("version", "gemm").toLowerCase(java.util.Locale.ROOT), List.of("gemm"));
+    }
+
+    private static int[] block(Fields f, String name) {
+        int[] block = f.integers(name, 128, 128);
+        if (block.length != 2 || block[0] < 1 || block[1] < 1)
+            throw new CheckpointException(
+                    f.where() + ": " + name + " is " + f.node().path(name) + ", expected two sizes");
+        return block;
+    }
+
+    private static void expect(Fields f, String field, String value, List<String> known) {
+        if (!known.contains(value))
+            throw new CheckpointException(
+                    f.where() + ": " + field + " is '" + value + "', expected " + String.join(", ", known));
+    }
+}

@@ -1,0 +1,449 @@
+package io.omni.core;
+
+import io.omni.api.DType;
+import io.omni.api.HostTensor;
+import io.omni.api.Quantization;
+import io.omni.core.QuantizationMethods.Method;
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
+import java.nio.ByteOrder;
+import java.util.Arrays;
+import java.util.List;
+import java.util.stream.IntStream;
+
+/**
+ * A matrix {@code [rows, columns]} that another tool quantised: a number times a scale is an element. The module's
+ * tensors, as their writers define them, are
+ *
+ * <ul>
+ * <li>compressed-tensors, packed: {@code weight_packed}, int32 {@code [rows, columns · bits / 32]}, in which element i takes
+ * the bits from i · bits on, the lowest first, less half their range; {@code weight_scale}; {@code weight_zero_point},
+ * packed along the rows in the same way or int8; {@code weight_shape}; {@code weight_g_idx}, the group of each column;
+ * <li>compressed-tensors, plain: {@code weight} in int8 or float8, {@code weight_scale}, {@code weight_zero_point};
+ * <li>AWQ: {@code qweight}, int32 {@code [columns, rows / 8]}, where the 4 bits of rows 0 to 7 of a word lie in the order 0, 2, 4, 6,
+ * 1, 3, 5, 7; {@code qzeros}, the same for each group of columns; {@code scales [groups, rows]};
+ * <li>FP8: {@code weight} in float8, and {@code weight_scale} or {@code weight_scale_inv}, which is multiplied all the same.
+ * </ul>
+ *
+ * <p>
+ * A scale is one number, or one for each row, for each group of a row's columns, or for each block of rows and columns.
+ */
+final class QuantizedMatrix {
+    private static final ValueLayout.OfInt INT = ValueLayout.JAVA_INT_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
+    private static final ValueLayout.OfShort SHORT = ValueLayout.JAVA_SHORT_UNALIGNED
+            .withOrder(ByteOrder.LITTLE_ENDIAN);
+    private static final int BLOCK = DType.Q4.blockSize();
+    /** Ends of names of tensors that belong to a quantised module, and are not weights by themselves. */
+    private static final List<String> COMPANIONS = List.of(".weight_scale", ".weight_scale_inv", ".weight_zero_point",
+            ".weight_shape", ".weight_g_idx", ".qzeros", ".scales", ".input_scale", ".input_zero_point",
+            ".output_scale", ".output_zero_point", ".input_global_scale", ".k_scale", ".v_scale", ".q_scale");
+
+    /** Reads one value for each column of a row. */
+    private interface Rows {
+        void read(int row, float[] to);
+    }
+
+    private final String name;
+    private final HostTensor stored;
+    private final int rows;
+    private final int columns;
+    private final Rows numbers;
+    private final Rows scales;
+    private final boolean whole;
+    private final DType floats;
+    private DType type;
+
+    /**
+     * @param whole
+     *            whether all numbers are integers
+     * @param floats
+     *            what elements are rounded to if no block holds them exactly
+     */
+    private QuantizedMatrix(String name, HostTensor stored, int rows, int columns, Rows numbers, Rows scales,
+            boolean whole,
+            DType floats) {
+        this.name = name;
+        this.stored = stored;
+        this.rows = rows;
+        this.columns = columns;
+        this.numbers = numbers;
+        this.scales = scales;
+        this.whole = whole;
+        this.floats = floats;
+    }
+
+    /**
+     * The name of the matrix that the tensor {@code name} is the main part of, such as {@code a.weight} for
+     * {@code a.weight_packed}; the name itself for a tensor that stands for itself, and null for other parts.
+     */
+    static String matrix(String name, QuantizationMethods methods) {
+        if (methods.methods().isEmpty())
+            return name;
+        if (name.endsWith(".weight_packed"))
+            return name.substring(0, name.length() - "_packed".length());
+        if (name.endsWith(".qweight"))
+            return name.substring(0, name.length() - "qweight".length()) + "weight";
+        return COMPANIONS.stream().anyMatch(name::endsWith) ? null : name;
+    }
+
+    /** The name of the matrix that the tensor {@code name} is any part of, or the name itself. */
+    static String module(String name, QuantizationMethods methods) {
+        String matrix = matrix(name, methods);
+        return matrix != null ? matrix : name.substring(0, name.lastIndexOf('.')) + ".weight";
+    }
+
+    /**
+     * The quantised matrix that a checkpoint holds as {@code name}, or null if there is none.
+     *
+     * @throws CheckpointException
+     *             if a tensor that belongs to it is missing, or of another type or shape
+     */
+    static QuantizedMatrix find(Checkpoint from, String name, QuantizationMethods methods) {
+        if (methods.methods().isEmpty() || !name.endsWith(".weight"))
+            return null;
+        Module module = new Module(from, name.substring(0, name.length() - "weight".length()), methods);
+        if (methods.methods().contains(Method.COMPRESSED_TENSORS) && module.find("weight_packed") != null)
+            return module.packed();
+        if (methods.methods().contains(Method.AWQ) && module.find("qweight") != null)
+            return module.awq();
+        Checkpoint.Entry weight = module.find("weight");
+        if (weight == null)
+            return null;
+        return switch (weight.dtype()) {
+            case "F8_E4M3", "F8_E5M2" -> module.float8(weight);
+            case "I8" -> module.int8(weight);
+            default -> null;
+        };
+    }
+
+    /** The main tensor, as it is stored. */
+    HostTensor stored() {
+        return stored;
+    }
+
+    int[] shape() {
+        return new int[]{rows, columns};
+    }
+
+    /**
+     * What {@link #read} gives: Q4 or Q8 where blocks hold all elements exactly, which takes a look at all of them; else
+     * the type of the scales, bfloat16 for float32.
+     */
+    DType type() {
+        if (type == null) {
+            int least = whole && columns % BLOCK == 0
+                    ? IntStream.range(0, rows).parallel().map(this::bits).max().orElse(16)
+                    : 16;
+            type = least == 4 ? DType.Q4 : least == 8 ? DType.Q8 : floats;
+        }
+        return type;
+    }
+
+    /** The smallest type that holds a row exactly: 4, 8, or 16 for none. */
+    private int bits(int row) {
+        float[] q = new float[columns];
+        float[] s = new float[columns];
+        numbers.read(row, q);
+        scales.read(row, s);
+        float least = 0;
+        float greatest = 0;
+        for (int i = 0; i < columns; i++) {
+            least = Math.min(least, q[i]);
+            greatest = Math.max(greatest, q[i]);
+            if (s[i] != s[i / BLOCK * BLOCK] || i % BLOCK == 0 && !Quantization.isBinary16(s[i]))
+                return 16;
+        }
+        if (least >= -8 && greatest <= 7)
+            return 4;
+        return least >= -128 && greatest <= 127 ? 8 : 16;
+    }
+
+    /** All elements in {@link #type}, in memory of {@code arena}; rows are converted in parallel. */
+    HostTensor read(Arena arena) {
+        DType to = type();
+        MemorySegment data = arena.allocate(Math.max(1, to.bytes((long) rows * columns)), 64)
+                .asSlice(0, to.bytes((long) rows * columns));
+        long rowBytes = to.bytes(columns);
+        IntStream.range(0, rows).parallel().forEach(r -> {
+            float[] x = new float[columns];
+            float[] s = new float[columns];
+            numbers.read(r, x);
+            scales.read(r, s);
+            if (to.isQuantized())
+                pack(x, s, to, data, r * rowBytes);
+            else
+                for (int i = 0; i < columns; i++)
+                    data.set(SHORT, r * rowBytes + 2L * i, to == DType.F16
+                            ? Float.floatToFloat16(x[i] * s[i])
+                            : Weights.bfloat16(x[i] * s[i]));
+        });
+        return new HostTensor(name, to, shape(), data);
+    }
+
+    private static void pack(float[] x, float[] s, DType type, MemorySegment to, long offset) {
+        byte[] q = new byte[x.length];
+        float[] scales = new float[x.length / BLOCK];
+        for (int i = 0; i < q.length; i++)
+            q[i] = (byte) x[i];
+        for (int b = 0; b < scales.length; b++)
+            scales[b] = s[b * BLOCK];
+        Quantization.pack(q, scales, type, to, offset);
+    }
+
+    /** The tensors of one module, whose names begin with {@code prefix}. */
+    private record Module(Checkpoint from, String prefix, QuantizationMethods methods) {
+        QuantizedMatrix packed() {
+            Checkpoint.Entry packed = get("weight_packed", "I32");
+            Checkpoint.Entry size = get("weight_shape", "I64", "I32");
+            if (!Arrays.equals(size.tensor().shape(), new int[]{2}))
+                throw wrongShape(size, "[2]");
+            int rows = (int) size.tensor().getLong(0);
+            int columns = (int) size.tensor().getLong(1);
+            int[] shape = packed.tensor().shape();
+            int bits = shape.length != 2 || shape[0] != rows ? 0 : shape[1] == words(columns, 4) ? 4 : 8;
+            if (bits == 0 || shape[1] != words(columns, bits))
+                throw wrongShape(packed, "[" + rows + ", " + words(columns, 4) + "] or [" + rows + ", "
+                        + words(columns, 8) + "] for " + rows + " rows of " + columns);
+            Checkpoint.Entry scale = get("weight_scale", "F32", "F16", "BF16");
+            int[] groups = groups(columns);
+            Rows zeros = packedZeros(rows, columns, bits, groups);
+            MemorySegment data = packed.tensor().data();
+            long rowBytes = 4L * shape[1];
+            Rows numbers = less(zeros, zeros == null ? 1 << bits - 1 : 0,
+                    (r, to) -> unpack(data.asSlice(r * rowBytes, rowBytes), bits, to));
+            return new QuantizedMatrix(prefix + "weight", packed.tensor(), rows, columns, numbers,
+                    spread(scale.tensor(), scale, rows, columns, groups), true, floats(scale));
+        }
+
+        /** Zero points as stored, before half the range is taken away; or null. */
+        private Rows packedZeros(int rows, int columns, int bits, int[] groups) {
+            Checkpoint.Entry zeros = find("weight_zero_point");
+            if (zeros == null && !methods.zeroPoints())
+                return null;
+            zeros = get("weight_zero_point", "I32", "I8");
+            HostTensor tensor = zeros.tensor();
+            int[] shape = tensor.shape();
+            if (zeros.dtype().equals("I8")) {
+                float[] values = tensor.toFloats();
+                for (int i = 0; i < values.length; i++)
+                    values[i] += 1 << bits - 1;
+                return spread(HostTensor.of(tensor.name(), values, shape), zeros, rows, columns, groups);
+            }
+            if (shape.length != 2 || shape[0] != words(rows, bits))
+                throw wrongShape(zeros, "[" + words(rows, bits) + ", groups] for " + rows + " rows");
+            float[] values = new float[rows * shape[1]];
+            for (int r = 0; r < rows; r++)
+                for (int g = 0; g < shape[1]; g++) {
+                    int word = (int) tensor.getLong((long) (r * bits / 32) * shape[1] + g);
+                    values[r * shape[1] + g] = word >>> r * bits % 32 & (1 << bits) - 1;
+                }
+            return spread(HostTensor.of(tensor.name(), values, rows, shape[1]), zeros, rows, columns, groups);
+        }
+
+        /** The group of each column, or null if groups lie side by side. */
+        private int[] groups(int columns) {
+            if (find("weight_g_idx") == null)
+                return null;
+            Checkpoint.Entry entry = get("weight_g_idx", "I32", "I64");
+            if (!Arrays.equals(entry.tensor().shape(), new int[]{columns}))
+                throw wrongShape(entry, "[" + columns + "]");
+            int[] groups = new int[columns];
+            for (int i = 0; i < columns; i++)
+                groups[i] = (int) entry.tensor().getLong(i);
+            // its writer fills it with -1 where the order was left as it was
+            return Arrays.stream(groups).anyMatch(g -> g == -1) ? null : groups;
+        }
+
+        QuantizedMatrix int8(Checkpoint.Entry weight) {
+            int[] shape = matrix(weight);
+            Checkpoint.Entry scale = get("weight_scale", "F32", "F16", "BF16");
+            Rows zeros = null;
+            if (find("weight_zero_point") != null || methods.zeroPoints()) {
+                Checkpoint.Entry entry = get("weight_zero_point", "I8");
+                zeros = spread(entry.tensor(), entry, shape[0], shape[1], null);
+            }
+            MemorySegment data = weight.tensor().data();
+            Rows numbers = less(zeros, 0, (r, to) -> {
+                for (int i = 0; i < to.length; i++)
+                    to[i] = data.get(ValueLayout.JAVA_BYTE, (long) r * to.length + i);
+            });
+            return new QuantizedMatrix(prefix + "weight", weight.tensor(), shape[0], shape[1], numbers,
+                    spread(scale.tensor(), scale, shape[0], shape[1], groups(shape[1])), true, floats(scale));
+        }
+
+        QuantizedMatrix float8(Checkpoint.Entry weight) {
+            int[] shape = matrix(weight);
+            Checkpoint.Entry scale = get(find("weight_scale_inv") != null ? "weight_scale_inv" : "weight_scale", "F32",
+                    "F16", "BF16");
+            float[] values = Float8.values(weight.dtype());
+            MemorySegment data = weight.tensor().data();
+            Rows numbers = (r, to) -> {
+                for (int i = 0; i < to.length; i++)
+                    to[i] = values[data.get(ValueLayout.JAVA_BYTE, (long) r * to.length + i) & 255];
+            };
+            return new QuantizedMatrix(prefix + "weight", weight.tensor(), shape[0], shape[1], numbers,
+                    spread(scale.tensor(), scale, shape[0], shape[1], null), false, floats(scale));
+        }
+
+        QuantizedMatrix awq() {
+            Checkpoint.Entry packed = get("qweight", "I32");
+            int columns = matrix(packed)[0];
+            int words = packed.tensor().shape()[1];
+            int rows = words * 8;
+            Checkpoint.Entry scale = get("scales", "F16", "BF16", "F32");
+            Checkpoint.Entry zero = get("qzeros", "I32");
+            int[] shape = scale.tensor().shape();
+            int groups = shape.length == 2 ? shape[0] : 0;
+            if (groups == 0 || columns % groups != 0 || shape[1] != rows)
+                throw wrongShape(scale, "[groups, " + rows + "] for " + columns + " columns");
+            if (!Arrays.equals(zero.tensor().shape(), new int[]{groups, words}))
+                throw wrongShape(zero, "[" + groups + ", " + words + "]");
+            float[] zeros = new float[rows * groups];
+            float[] scales = new float[rows * groups];
+            for (int r = 0; r < rows; r++)
+                for (int g = 0; g < groups; g++) {
+                    zeros[r * groups + g] = nibble(zero.tensor().data(), words, g, r);
+                    scales[r * groups + g] = scale.tensor().getFloat((long) g * rows + r);
+                }
+            MemorySegment data = packed.tensor().data();
+            Rows numbers = less(spread(HostTensor.of("qzeros", zeros, rows, groups), zero, rows, columns, null), 0,
+                    (r, to) -> {
+                        for (int i = 0; i < to.length; i++)
+                            to[i] = nibble(data, words, i, r);
+                    });
+            return new QuantizedMatrix(prefix + "weight", packed.tensor(), rows, columns, numbers,
+                    spread(HostTensor.of("scales", scales, rows, groups), scale, rows, columns, null), true,
+                    floats(scale));
+        }
+
+        private static int nibble(MemorySegment data, int words, int column, int row) {
+            int place = (row & 1) * 4 + (row & 7) / 2;
+            return data.get(INT, ((long) column * words + row / 8) * 4) >>> 4 * place & 15;
+        }
+
+        private static int words(int elements, int bits) {
+            return Math.ceilDiv(elements * bits, 32);
+        }
+
+        private static void unpack(MemorySegment words, int bits, float[] to) {
+            int each = 32 / bits;
+            int mask = (1 << bits) - 1;
+            for (int i = 0; i < to.length; i += each) {
+                int word = words.get(INT, 4L * (i / each));
+                for (int k = 0; k < Math.min(each, to.length - i); k++)
+                    to[i + k] = word >>> k * bits & mask;
+            }
+        }
+
+        /** Numbers less their zero points, or less {@code offset} where there are none. */
+        private static Rows less(Rows zeros, int offset, Rows numbers) {
+            return (r, to) -> {
+                numbers.read(r, to);
+                float[] zero = new float[to.length];
+                if (zeros == null)
+                    Arrays.fill(zero, offset);
+                else
+                    zeros.read(r, zero);
+                for (int i = 0; i < to.length; i++)
+                    to[i] -= zero[i];
+            };
+        }
+
+        /** Scales or zero points for each element of a row. */
+        private Rows spread(HostTensor values, Checkpoint.Entry entry, int rows, int columns, int[] groups) {
+            int[] shape = values.shape();
+            if (values.size() == 1)
+                return (r, to) -> Arrays.fill(to, values.getFloat(0));
+            int each = shape.length == 1 ? 1 : shape.length == 2 ? shape[1] : 0;
+            if (each > 0 && shape[0] == rows && groups != null) {
+                for (int g : groups)
+                    if (g < 0 || g >= each)
+                    throw new CheckpointException(
+                            find("weight_g_idx").where() + ": group " + g + ", but " + entry.name()
+                                    + " has " + each);
+                return (r, to) -> {
+                    for (int i = 0; i < to.length; i++)
+                        to[i] = values.getFloat((long) r * each + groups[i]);
+                };
+            }
+            if (each > 0 && shape[0] == rows && columns % each == 0)
+                return (r, to) -> {
+                    int group = columns / each;
+                    for (int g = 0; g < each; g++)
+                        Arrays.fill(to, g * group, (g + 1) * group, values.getFloat((long) r * each + g));
+                };
+            for (int[] block : methods.blocks())
+                if (shape.length == 2 && shape[0] == Math.ceilDiv(rows, block[0])
+                        && each == Math.ceilDiv(columns, block[1]))
+                return (r, to) -> {
+                    for (int i = 0; i < to.length; i++)
+                        to[i] = values.getFloat((long) (r / block[0]) * each + i / block[1]);
+                };
+            throw wrongShape(entry, "one value, [" + rows + ", groups] of " + columns + " columns, or blocks of "
+                    + methods.blocks().stream().map(Arrays::toString).toList());
+        }
+
+        private static DType floats(Checkpoint.Entry scale) {
+            return scale.dtype().equals("F16") ? DType.F16 : DType.BF16;
+        }
+
+        private static int[] matrix(Checkpoint.Entry entry) {
+            int[] shape = entry.tensor().shape();
+            if (shape.length != 2)
+                throw wrongShape(entry, "two sizes");
+            return shape;
+        }
+
+        private static CheckpointException wrongShape(Checkpoint.Entry entry, String expected) {
+            return new CheckpointException(
+                    entry.where() + ": shape " + Arrays.toString(entry.tensor().shape()) + ", expected " + expected);
+        }
+
+        Checkpoint.Entry find(String part) {
+            return from.entry(prefix + part);
+        }
+
+        private Checkpoint.Entry get(String part, String... types) {
+            Checkpoint.Entry entry = find(part);
+            if (entry == null)
+                throw new CheckpointException(
+                        from.directory() + ": tensor " + prefix + part + " is missing, expected beside " + main());
+            if (!List.of(types).contains(entry.dtype()))
+                throw new CheckpointException(
+                        entry.where() + ": dtype " + entry.dtype() + ", expected " + String.join(" or ", types));
+            return entry;
+        }
+
+        /** Where the module's main tensor is. */
+        private String main() {
+            for (String part : new String[]{"weight_packed", "qweight", "weight"})
+                if (find(part) != null)
+                return find(part).where();
+            throw new AssertionError(prefix);
+        }
+    }
+
+    /** Eight-bit floats: a sign, 4 or 5 bits of exponent, 3 or 2 of mantissa (arXiv 2209.05433). */
+    private static final class Float8 {
+        /** What each byte means. */
+        static float[] values(String dtype) {
+            float[] values = new float[256];
+            for (int b = 0; b < 256; b++)
+                values[b] = dtype.equals("F8_E5M2") ? Float.float16ToFloat((short) (b << 8)) : e4m3(b);
+            return values;
+        }
+
+        /** No infinities; all ones is no number. */
+        private static float e4m3(int b) {
+            int exponent = b >> 3 & 15;
+            int mantissa = b & 7;
+            float magnitude = exponent == 0
+                    ? Math.scalb((float) mantissa, -9)
+                    : Math.scalb((float) (8 + mantissa), exponent - 10);
+            if ((b & 127) == 127)
+                magnitude = Float.NaN;
+            return b < 128 ? magnitude : -magnitude;
+        }
+    }
+}

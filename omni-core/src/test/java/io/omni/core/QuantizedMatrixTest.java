@@ -1,0 +1,172 @@
+package io.omni.core;
+
+import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
+import static org.assertj.core.api.Assertions.catchThrowable;
+
+import com.fasterxml.jackson.databind.node.ObjectNode;
+import io.omni.api.Backend;
+import io.omni.api.DType;
+import io.omni.api.HostTensor;
+import java.io.IOException;
+import java.lang.foreign.Arena;
+import java.net.URISyntaxException;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Map;
+import java.util.TreeMap;
+import java.util.stream.Stream;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
+import org.junit.jupiter.params.provider.EnumSource;
+import org.junit.jupiter.params.provider.ValueSource;
+
+/**
+ * The checkpoints in {@code formats} were written by the libraries whose formats they are, from random matrices:
+ * compressed-tensors at commit ac8e2ba, AutoAWQ 0.2.9 and transformers 5.17 (its {@code Fp8Quantize}). Beside each module
+ * lies {@code expected}, what the same library dequantises it to, with scales as float32.
+ */
+class QuantizedMatrixTest {
+    private static final Map<String, DType> TYPES = Map.ofEntries(Map.entry("int4_group32", DType.Q4),
+            Map.entry("int4_group128", DType.Q4), Map.entry("int4_group32_zeros", DType.Q8),
+            Map.entry("int4_group128_zeros", DType.Q8), Map.entry("int4_group16", DType.BF16),
+            Map.entry("int4_wide_scales", DType.BF16), Map.entry("int4_order", DType.BF16),
+            Map.entry("int8_channel", DType.Q8), Map.entry("int8_group32_zeros", DType.BF16),
+            Map.entry("int8_activations", DType.Q8), Map.entry("float8_channel", DType.BF16),
+            Map.entry("float8_tensor", DType.BF16), Map.entry("float8_block", DType.BF16),
+            Map.entry("group32", DType.Q8), Map.entry("group64", DType.Q8), Map.entry("blocks", DType.BF16),
+            Map.entry("tensor", DType.BF16), Map.entry("every_e4m3", DType.BF16),
+            Map.entry("every_e5m2", DType.BF16), Map.entry("plain", DType.BF16));
+
+    static Path formats(String name) {
+        try {
+            return Path.of(QuantizedMatrixTest.class.getResource("/formats/" + name).toURI());
+        } catch (URISyntaxException e) {
+            throw new IllegalStateException(e);
+        }
+    }
+
+    @ParameterizedTest
+    @ValueSource(strings = {"compressed-tensors", "awq", "fp8"})
+    void readsWhatTheLibraryWrote(String folder) {
+        Map<String, DType> types = new TreeMap<>();
+        try (Checkpoint checkpoint = Checkpoint.open(formats(folder), name -> true);
+                Arena memory = Arena.ofShared()) {
+            for (String name : checkpoint.names()) {
+                if (!name.endsWith(".weight"))
+                    continue;
+                String module = name.substring(0, name.length() - ".weight".length());
+                HostTensor expected = checkpoint.find(module + ".expected");
+                if (expected == null) {
+                    assertThat(checkpoint.quantised(name)).isNull();
+                    continue;
+                }
+                HostTensor actual = checkpoint.get(memory, name, expected.shape());
+                types.put(module, actual.dtype());
+                for (long i = 0; i < expected.size(); i++) {
+                    float value = expected.getFloat(i);
+                    if (!actual.dtype().isQuantized())
+                        value = Float.intBitsToFloat(Weights.bfloat16(value) << 16);
+                    assertThat(actual.getFloat(i)).as(name + " " + i).isEqualTo(value);
+                }
+            }
+        }
+        assertThat(types).isNotEmpty();
+        types.forEach((module, type) -> assertThat(type).as(module).isEqualTo(TYPES.get(module)));
+    }
+
+    /** A whole model answers from quantised weights what it answers from the same numbers as floats, to the bit. */
+    @ParameterizedTest
+    @EnumSource
+    void modelsComputeWhatTheirFloatsDo(QuantizedCopy.Layout layout, @TempDir Path folder) throws IOException {
+        Path quantised = folder.resolve("quantised");
+        Path twin = folder.resolve("twin");
+        assertThat(QuantizedCopy.write(layout, quantised, twin)).isGreaterThan(100);
+        List<List<Parity.Result>> results = new ArrayList<>();
+        for (Path model : List.of(quantised, twin))
+            try (Backend backend = Reference.cpu(); Omni omni = Omni.builder().backend(backend).load(model)) {
+                List<Parity.Result> errors = new ArrayList<>();
+                new Parity(omni, Reference.CASES, Reference.MEDIA).run("mixed", errors::add);
+                results.add(errors);
+            }
+        assertThat(results.getFirst()).isNotEmpty().isEqualTo(results.getLast());
+    }
+
+    /** Loading fails with one line that names the culprit. */
+    private static void assertFails(Path model, String... culprit) {
+        try (Backend backend = Reference.cpu()) {
+            Throwable failure = catchThrowable(() -> Omni.builder().backend(backend).load(model).close());
+            assertThat(failure).isInstanceOf(CheckpointException.class);
+            assertThat(failure.getMessage()).contains(culprit).doesNotContain("\n");
+        }
+    }
+
+    /** Replaces a text by one of the same length in all files, headers of shards included. */
+    private static void replace(Path model, String from, String to) throws IOException {
+        assertThat(to).hasSameSizeAs(from);
+        try (Stream<Path> files = Files.list(model)) {
+            for (Path file : files.filter(Files::isRegularFile).toList()) {
+                String text = Files.readString(file, StandardCharsets.ISO_8859_1);
+                Files.writeString(file, text.replace(from, to), StandardCharsets.ISO_8859_1);
+            }
+        }
+    }
+
+    @ParameterizedTest
+    @CsvSource({"PACKED4,weight_scale", "PACKED4,weight_shape", "INT8,weight_scale", "AWQ,scales", "AWQ,qzeros",
+            "FLOAT8_ROWS,weight_scale"})
+    void missingPartsAreNamed(QuantizedCopy.Layout layout, String part, @TempDir Path folder) throws IOException {
+        QuantizedCopy.write(layout, folder, folder.resolve("twin"));
+        String module = "thinker.model.layers.1.self_attn.q_proj.";
+        replace(folder, '"' + module + part + '"', '"' + module + "x".repeat(part.length()) + '"');
+        assertFails(folder, "tensor " + module + part + " is missing", ".safetensors: " + module);
+    }
+
+    @Test
+    void zeroPointsThatTheConfigurationTellsOfAreNamed(@TempDir Path folder) throws IOException {
+        QuantizedCopy.write(QuantizedCopy.Layout.PACKED4, folder, folder.resolve("twin"));
+        Reference.edit(folder.resolve("config.json"), config -> {
+            ObjectNode quantization = config.withObject("/thinker_config/text_config/quantization_config");
+            quantization.put("format", "pack-quantized").withObject("/config_groups/group_0/weights")
+                    .put("num_bits", 4).put("symmetric", false);
+        });
+        assertFails(folder, "weight_zero_point is missing");
+    }
+
+    @Test
+    void partsOfTheWrongShapeOrTypeAreNamed(@TempDir Path folder) throws IOException {
+        QuantizedCopy.write(QuantizedCopy.Layout.PACKED4, folder, folder.resolve("twin"));
+        replace(folder, "q_proj.weight_scale\":{\"dtype\":\"BF16\",\"shape\":[128,2]",
+                "q_proj.weight_scale\":{\"dtype\":\"BF16\",\"shape\":[64,4] ");
+        assertFails(folder, ".safetensors: thinker.", "q_proj.weight_scale: shape [64, 4]", "expected one value, [128");
+        replace(folder, "q_proj.weight_scale\":{\"dtype\":\"BF16\",\"shape\":[64,4] ",
+                "q_proj.weight_scale\":{\"dtype\":\"I8\",\"shape\":[128,4]  ");
+        assertFails(folder, "q_proj.weight_scale: dtype I8, expected F32 or F16 or BF16");
+    }
+
+    @ParameterizedTest
+    @CsvSource(delimiter = '|', textBlock = """
+            'quant_method':'gptq','bits':4 | quant_method is 'gptq', expected compressed-tensors, awq or fp8
+            'bits':4 | quant_method is 'missing', expected
+            'quant_method':'compressed-tensors','format':'nvfp4-pack-quantized' | format is 'nvfp4-pack-quantized', expected pack
+            'quant_method':'compressed-tensors','config_groups':{'g':{'weights':{'num_bits':3}}} | g: weights: num_bits is '3', expected 4, 8
+            'quant_method':'compressed-tensors','config_groups':{'g':{'weights':{'num_bits':4,'type':'float'}}} | num_bits is '4', expected 8
+            'quant_method':'compressed-tensors','transform_config':{'config_groups':{'r':{}}} | transform_config holds transforms
+            'quant_method':'compressed-tensors','sparsity_config':{'format':'sparse-24-bitmask'} | sparsity_config: format is 'sparse-24-bitmask'
+            'quant_method':'awq','bits':8 | bits is '8', expected 4
+            'quant_method':'awq','version':'gemv' | version is 'gemv', expected gemm
+            'quant_method':'fp8','weight_block_size':[128] | weight_block_size is [128], expected two sizes
+            """)
+    void whatCannotBeReadIsRefused(String config, String message) {
+        assertThatThrownBy(() -> QuantizationMethods.of(Fields.parse("config.json",
+                "{\"talker_config\": {\"quantization_config\": {" + config.replace('\'', '"') + "}}}")))
+                .isInstanceOf(CheckpointException.class)
+                .hasMessageStartingWith("config.json: talker_config: quantization_config")
+                .hasMessageContaining(message);
+    }
+}
