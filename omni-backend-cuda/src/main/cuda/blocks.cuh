@@ -1,22 +1,38 @@
 // Weights in blocks of 32 neighbours of a row that share a scale: io.omni.api.DType's Q8 and Q4. On the card a matrix is the
-// quantised values of all its rows, then all scales, so that 16-byte loads are aligned: 32 signed bytes a block, or 16
-// with q + 8 of element j in byte j's low and of element j + 16 in its high half.
+// quantised values of all its rows, then all scales, so that 16-byte loads are aligned. Values are four to a word, q + 128,
+// or eight, q + 8, the first in the lowest bits.
 #pragma once
 #include "common.cuh"
 
+// The four bytes u of a word as scale · u + offset, into every STEP-th. 0x47 makes byte u of the mantissa 2¹⁵ + u, so that
+// with an offset of −(2¹⁵ + bias) · scale the sum is scale · q without rounding.
+template <int STEP>
+DEVICE void expand(u32 bytes, float scale, float offset, float* v) {
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+        v[i * STEP] = fmaf(__uint_as_float(__byte_perm(bytes, 0x47000000u, 0x7404u | i << 4)), scale, offset);
+}
+
 struct q8 {
+    // Bytes of a block, and words of eight elements.
     static constexpr int BYTES = 32;
-    static constexpr int BIAS = 128;
-    // Elements in 16 bytes.
-    static constexpr int RUN = 16;
-    // Four neighbours as q + BIAS, of a word's low or high halves.
-    static DEVICE u32 biased(u32 word, bool) { return word ^ 0x80808080u; }
+    static constexpr int WORDS = 2;
+    static DEVICE void unpack(const u32* words, float scale, float (&v)[8]) {
+        float offset = -(32768.0f + 128.0f) * scale;
+        expand<1>(words[0], scale, offset, v);
+        expand<1>(words[1], scale, offset, v + 4);
+    }
+    static DEVICE int get(const unsigned char* block, int i) { return block[i] - 128; }
 };
 struct q4 {
     static constexpr int BYTES = 16;
-    static constexpr int BIAS = 8;
-    static constexpr int RUN = 32;
-    static DEVICE u32 biased(u32 word, bool high) { return (high ? word >> 4 : word) & 0x0f0f0f0fu; }
+    static constexpr int WORDS = 1;
+    static DEVICE void unpack(const u32* words, float scale, float (&v)[8]) {
+        float offset = -(32768.0f + 8.0f) * scale;
+        expand<2>(words[0] & 0x0f0f0f0fu, scale, offset, v);
+        expand<2>(words[0] >> 4 & 0x0f0f0f0fu, scale, offset, v + 1);
+    }
+    static DEVICE int get(const unsigned char* block, int i) { return (block[i / 2] >> i % 2 * 4 & 15) - 8; }
 };
 
 template <class W>
@@ -52,41 +68,25 @@ DEVICE Blocks<q4> row_of(const q4* weight, int i, int rows, int depth) { return 
 struct Eight {
     u32 words[2];
     float scale;
-
-    // 0x47 makes byte u of the mantissa 2¹⁵ + u; the sum is scale · q, without rounding.
-    template <class Q>
-    DEVICE void unpack(bool high, float (&v)[8]) const {
-        float offset = -(32768.0f + Q::BIAS) * scale;
-#pragma unroll
-        for (int half = 0; half < 2; half++) {
-            u32 bytes = Q::biased(words[half], high);
-#pragma unroll
-            for (int i = 0; i < 4; i++)
-                v[half * 4 + i] =
-                    fmaf(__uint_as_float(__byte_perm(bytes, 0x47000000u, 0x7404u | i << 4)), scale, offset);
-        }
-    }
 };
 
-// Where the eight from k on, a multiple of eight, have their bytes.
-template <class Q>
-DEVICE const unsigned char* eight_at(const Blocks<Q>& row, int k) {
-    return row.values + k / 32 * Q::BYTES + k % Q::BYTES;
-}
-template <class Q>
-DEVICE bool high_half(int k) {
-    return k % 32 >= Q::BYTES;
-}
-
+// Those from k on, a multiple of eight.
 template <class Q>
 DEVICE Eight fetch8(const Blocks<Q>& row, int k) {
-    uint2 words = *reinterpret_cast<const uint2*>(eight_at(row, k));
-    return Eight{{words.x, words.y}, to_float(row.scales[k / 32])};
+    const u32* words = reinterpret_cast<const u32*>(row.values) + k / 8 * Q::WORDS;
+    float scale = to_float(row.scales[k / 32]);
+    if constexpr (Q::WORDS == 2) {
+        uint2 both = *reinterpret_cast<const uint2*>(words);
+        return Eight{{both.x, both.y}, scale};
+    } else {
+        return Eight{{*words, 0}, scale};
+    }
 }
 
 template <class Q>
 DEVICE void load8(const Blocks<Q>& row, int k, float (&v)[8]) {
-    fetch8(row, k).template unpack<Q>(high_half<Q>(k), v);
+    Eight eight = fetch8(row, k);
+    Q::unpack(eight.words, eight.scale, v);
 }
 template <class W>
 DEVICE void load8(const W* row, int k, float (&v)[8]) {
@@ -95,8 +95,7 @@ DEVICE void load8(const W* row, int k, float (&v)[8]) {
 
 template <class Q>
 DEVICE float element(const Blocks<Q>& row, int k) {
-    u32 biased = Q::biased(row.values[k / 32 * Q::BYTES + k % Q::BYTES], high_half<Q>(k)) & 255;
-    return (float)((int)biased - Q::BIAS) * to_float(row.scales[k / 32]);
+    return (float)Q::get(row.values + k / 32 * Q::BYTES, k % 32) * to_float(row.scales[k / 32]);
 }
 template <class W>
 DEVICE float element(const W* row, int k) {

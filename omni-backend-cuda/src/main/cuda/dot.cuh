@@ -38,17 +38,19 @@ DEVICE void dot_rows(float (&sums)[N], const T* __restrict__ x, Row weight, int 
 // The same for one row and blocks, 16 bytes a lane.
 template <class T, class Q>
 DEVICE void dot_blocks(float (&sum)[1], const T* __restrict__ x, Blocks<Q> weight, int depth) {
-    constexpr int AHEAD = 64 / Q::RUN;
+    // elements of 16 bytes
+    constexpr int RUN = 32 / Q::WORDS;
+    constexpr int AHEAD = 64 / RUN;
 #pragma unroll AHEAD
-    for (int k = (threadIdx.x & 31) * Q::RUN; k < depth; k += 32 * Q::RUN) {
-        uint4 q = *reinterpret_cast<const uint4*>(weight.values + k / Q::RUN * 16);
+    for (int k = (threadIdx.x & 31) * RUN; k < depth; k += 32 * RUN) {
+        uint4 q = *reinterpret_cast<const uint4*>(weight.values + k / RUN * 16);
         u32 words[4] = {q.x, q.y, q.z, q.w};
         float scale = to_float(weight.scales[k / 32]);
 #pragma unroll
-        for (int e = 0; e < Q::RUN / 8; e++) {
+        for (int e = 0; e < RUN / 8; e++) {
             float w[8];
             float v[8];
-            Eight{{words[e % 2 * 2], words[e % 2 * 2 + 1]}, scale}.template unpack<Q>(e >= 2, w);
+            Q::unpack(words + e * Q::WORDS, scale, w);
             load8(x + k + e * 8, v);
 #pragma unroll
             for (int i = 0; i < 8; i++)

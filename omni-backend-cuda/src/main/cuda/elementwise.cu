@@ -131,15 +131,34 @@ DEVICE void convert_blocks(const Q* x, To* y, long long n) {
     }
 }
 
-// Takes blocks as they are stored, `words` 16-bit words each of which the first is the scale, apart; a thread a word.
-KERNEL(256) split_blocks(const u16* stored, u16* y, long long blocks, int words) {
+// Lays out blocks as they are stored, each its scale and then its values, for the card; a thread a word of values.
+template <class Q, class F>
+DEVICE void lay_out(const unsigned char* stored, u32* y, long long blocks, F word) {
+    constexpr int WORDS = Q::BYTES / 4;
     long long step = (long long)gridDim.x * blockDim.x;
-    long long values = blocks * (words - 1);
-    for (long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x; i < blocks * words; i += step) {
-        long long block = i / words;
-        int word = (int)(i % words);
-        y[word == 0 ? values + block : block * (words - 1) + word - 1] = stored[i];
+    for (long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x; i < blocks * WORDS; i += step) {
+        long long block = i / WORDS;
+        const unsigned char* from = stored + block * (2 + Q::BYTES);
+        y[i] = word(from + 2, (int)(i % WORDS));
+        if (i % WORDS == 0)
+            reinterpret_cast<u16*>(y + blocks * WORDS)[block] = from[0] | from[1] << 8;
     }
+}
+
+KERNEL(256) lay_out_q8(const unsigned char* stored, u32* y, long long blocks) {
+    lay_out<q8>(stored, y, blocks, [](const unsigned char* q, int i) {
+        return (q[4 * i] | (u32)q[4 * i + 1] << 8 | (u32)q[4 * i + 2] << 16 | (u32)q[4 * i + 3] << 24) ^ 0x80808080u;
+    });
+}
+
+// Stored: element j in the low and j + 16 in the high half of byte j.
+KERNEL(256) lay_out_q4(const unsigned char* stored, u32* y, long long blocks) {
+    lay_out<q4>(stored, y, blocks, [](const unsigned char* q, int i) {
+        u32 word = 0;
+        for (int e = 0; e < 8; e++)
+            word |= (u32)(q[i % 2 * 8 + e] >> i / 2 * 4 & 15) << 4 * e;
+        return word;
+    });
 }
 
 #define ELEMENTWISE(T, NAME)                                                                                           \

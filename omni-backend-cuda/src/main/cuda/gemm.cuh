@@ -104,7 +104,7 @@ struct TensorTile {
         for (int i = 0; i < count; i++) {
             int piece = threadIdx.x + i * THREADS;
             float v[8];
-            pieces[i].template unpack<Q>(high_half<Q>((piece & 3) * 8), v);
+            Q::unpack(pieces[i].words, pieces[i].scale, v);
             store8(chunk(tile, piece >> 2, piece & 3), v);
         }
     }

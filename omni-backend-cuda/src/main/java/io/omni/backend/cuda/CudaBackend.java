@@ -239,13 +239,12 @@ final class CudaBackend implements Backend {
             Block block = pool.allocate(host.data().byteSize(), stream);
             stream.upload(block, block.address, host.data());
             if (host.dtype().isQuantized()) {
-                Block apart = pool.allocate(block.bytes, stream);
+                Block laidOut = pool.allocate(block.bytes, stream);
                 long blocks = host.size() / host.dtype().blockSize();
-                int words = host.dtype().blockBytes() / 2;
-                stream.kernel("split_blocks").in(block).out(apart).u64(blocks).i32(words)
-                        .launch(Grid.elements(blocks * words, false), 1, 1, 256, 0);
+                stream.kernel("lay_out_" + type(host.dtype())).in(block).out(laidOut).u64(blocks)
+                        .launch(Grid.elements(host.size() / 8, false), 1, 1, 256, 0);
                 pool.free(block);
-                block = apart;
+                block = laidOut;
             }
             if (stored != host.dtype()) {
                 Block converted = pool.allocate(stored.bytes(host.size()), stream);
