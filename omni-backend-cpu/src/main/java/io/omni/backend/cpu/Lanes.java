@@ -180,21 +180,21 @@ final class Lanes {
         FloatVector v13 = FloatVector.fromMemorySegment(F, ALL, v + 13 * BYTES, ORDER);
         FloatVector v14 = FloatVector.fromMemorySegment(F, ALL, v + 14 * BYTES, ORDER);
         FloatVector v15 = FloatVector.fromMemorySegment(F, ALL, v + 15 * BYTES, ORDER);
-        v0 = v0.blend(v8, WITH_8).add(v0.rearrange(SWAP_8).blend(v8.rearrange(SWAP_8), WITH_8));
-        v1 = v1.blend(v9, WITH_8).add(v1.rearrange(SWAP_8).blend(v9.rearrange(SWAP_8), WITH_8));
-        v2 = v2.blend(v10, WITH_8).add(v2.rearrange(SWAP_8).blend(v10.rearrange(SWAP_8), WITH_8));
-        v3 = v3.blend(v11, WITH_8).add(v3.rearrange(SWAP_8).blend(v11.rearrange(SWAP_8), WITH_8));
-        v4 = v4.blend(v12, WITH_8).add(v4.rearrange(SWAP_8).blend(v12.rearrange(SWAP_8), WITH_8));
-        v5 = v5.blend(v13, WITH_8).add(v5.rearrange(SWAP_8).blend(v13.rearrange(SWAP_8), WITH_8));
-        v6 = v6.blend(v14, WITH_8).add(v6.rearrange(SWAP_8).blend(v14.rearrange(SWAP_8), WITH_8));
-        v7 = v7.blend(v15, WITH_8).add(v7.rearrange(SWAP_8).blend(v15.rearrange(SWAP_8), WITH_8));
-        v0 = v0.blend(v4, WITH_4).add(v0.rearrange(SWAP_4).blend(v4.rearrange(SWAP_4), WITH_4));
-        v1 = v1.blend(v5, WITH_4).add(v1.rearrange(SWAP_4).blend(v5.rearrange(SWAP_4), WITH_4));
-        v2 = v2.blend(v6, WITH_4).add(v2.rearrange(SWAP_4).blend(v6.rearrange(SWAP_4), WITH_4));
-        v3 = v3.blend(v7, WITH_4).add(v3.rearrange(SWAP_4).blend(v7.rearrange(SWAP_4), WITH_4));
-        v0 = v0.blend(v2, WITH_2).add(v0.rearrange(SWAP_2).blend(v2.rearrange(SWAP_2), WITH_2));
-        v1 = v1.blend(v3, WITH_2).add(v1.rearrange(SWAP_2).blend(v3.rearrange(SWAP_2), WITH_2));
-        v0 = v0.blend(v1, WITH_1).add(v0.rearrange(SWAP_1).blend(v1.rearrange(SWAP_1), WITH_1));
+        v0 = v0.blend(v8, WITH_8).add(v8.blend(v0, WITH_8).rearrange(SWAP_8));
+        v1 = v1.blend(v9, WITH_8).add(v9.blend(v1, WITH_8).rearrange(SWAP_8));
+        v2 = v2.blend(v10, WITH_8).add(v10.blend(v2, WITH_8).rearrange(SWAP_8));
+        v3 = v3.blend(v11, WITH_8).add(v11.blend(v3, WITH_8).rearrange(SWAP_8));
+        v4 = v4.blend(v12, WITH_8).add(v12.blend(v4, WITH_8).rearrange(SWAP_8));
+        v5 = v5.blend(v13, WITH_8).add(v13.blend(v5, WITH_8).rearrange(SWAP_8));
+        v6 = v6.blend(v14, WITH_8).add(v14.blend(v6, WITH_8).rearrange(SWAP_8));
+        v7 = v7.blend(v15, WITH_8).add(v15.blend(v7, WITH_8).rearrange(SWAP_8));
+        v0 = v0.blend(v4, WITH_4).add(v4.blend(v0, WITH_4).rearrange(SWAP_4));
+        v1 = v1.blend(v5, WITH_4).add(v5.blend(v1, WITH_4).rearrange(SWAP_4));
+        v2 = v2.blend(v6, WITH_4).add(v6.blend(v2, WITH_4).rearrange(SWAP_4));
+        v3 = v3.blend(v7, WITH_4).add(v7.blend(v3, WITH_4).rearrange(SWAP_4));
+        v0 = v0.blend(v2, WITH_2).add(v2.blend(v0, WITH_2).rearrange(SWAP_2));
+        v1 = v1.blend(v3, WITH_2).add(v3.blend(v1, WITH_2).rearrange(SWAP_2));
+        v0 = v0.blend(v1, WITH_1).add(v1.blend(v0, WITH_1).rearrange(SWAP_1));
         v0.intoMemorySegment(ALL, y, ORDER);
     }
 
@@ -207,13 +207,13 @@ final class Lanes {
         FloatVector v5 = FloatVector.fromMemorySegment(F, ALL, v + 5 * BYTES, ORDER);
         FloatVector v6 = FloatVector.fromMemorySegment(F, ALL, v + 6 * BYTES, ORDER);
         FloatVector v7 = FloatVector.fromMemorySegment(F, ALL, v + 7 * BYTES, ORDER);
-        v0 = v0.blend(v4, WITH_4).add(v0.rearrange(SWAP_4).blend(v4.rearrange(SWAP_4), WITH_4));
-        v1 = v1.blend(v5, WITH_4).add(v1.rearrange(SWAP_4).blend(v5.rearrange(SWAP_4), WITH_4));
-        v2 = v2.blend(v6, WITH_4).add(v2.rearrange(SWAP_4).blend(v6.rearrange(SWAP_4), WITH_4));
-        v3 = v3.blend(v7, WITH_4).add(v3.rearrange(SWAP_4).blend(v7.rearrange(SWAP_4), WITH_4));
-        v0 = v0.blend(v2, WITH_2).add(v0.rearrange(SWAP_2).blend(v2.rearrange(SWAP_2), WITH_2));
-        v1 = v1.blend(v3, WITH_2).add(v1.rearrange(SWAP_2).blend(v3.rearrange(SWAP_2), WITH_2));
-        v0 = v0.blend(v1, WITH_1).add(v0.rearrange(SWAP_1).blend(v1.rearrange(SWAP_1), WITH_1));
+        v0 = v0.blend(v4, WITH_4).add(v4.blend(v0, WITH_4).rearrange(SWAP_4));
+        v1 = v1.blend(v5, WITH_4).add(v5.blend(v1, WITH_4).rearrange(SWAP_4));
+        v2 = v2.blend(v6, WITH_4).add(v6.blend(v2, WITH_4).rearrange(SWAP_4));
+        v3 = v3.blend(v7, WITH_4).add(v7.blend(v3, WITH_4).rearrange(SWAP_4));
+        v0 = v0.blend(v2, WITH_2).add(v2.blend(v0, WITH_2).rearrange(SWAP_2));
+        v1 = v1.blend(v3, WITH_2).add(v3.blend(v1, WITH_2).rearrange(SWAP_2));
+        v0 = v0.blend(v1, WITH_1).add(v1.blend(v0, WITH_1).rearrange(SWAP_1));
         v0.intoMemorySegment(ALL, y, ORDER);
     }
 
@@ -222,9 +222,9 @@ final class Lanes {
         FloatVector v1 = FloatVector.fromMemorySegment(F, ALL, v + BYTES, ORDER);
         FloatVector v2 = FloatVector.fromMemorySegment(F, ALL, v + 2 * BYTES, ORDER);
         FloatVector v3 = FloatVector.fromMemorySegment(F, ALL, v + 3 * BYTES, ORDER);
-        v0 = v0.blend(v2, WITH_2).add(v0.rearrange(SWAP_2).blend(v2.rearrange(SWAP_2), WITH_2));
-        v1 = v1.blend(v3, WITH_2).add(v1.rearrange(SWAP_2).blend(v3.rearrange(SWAP_2), WITH_2));
-        v0 = v0.blend(v1, WITH_1).add(v0.rearrange(SWAP_1).blend(v1.rearrange(SWAP_1), WITH_1));
+        v0 = v0.blend(v2, WITH_2).add(v2.blend(v0, WITH_2).rearrange(SWAP_2));
+        v1 = v1.blend(v3, WITH_2).add(v3.blend(v1, WITH_2).rearrange(SWAP_2));
+        v0 = v0.blend(v1, WITH_1).add(v1.blend(v0, WITH_1).rearrange(SWAP_1));
         v0.intoMemorySegment(ALL, y, ORDER);
     }
 
