@@ -131,34 +131,18 @@ DEVICE void convert_blocks(const Q* x, To* y, long long n) {
     }
 }
 
-// Lays out blocks as they are stored, each its scale and then its values, for the card; a thread a word of values.
-template <class Q, class F>
-DEVICE void lay_out(const unsigned char* stored, u32* y, long long blocks, F word) {
-    constexpr int WORDS = Q::BYTES / 4;
+// Lays out a matrix for the card whose blocks are stored 32 rows together: in a block the scales of 32 rows, then words, the
+// first of each row, the second of each row and so on. A thread a word of values; depth is that of the matrix in blocks.
+KERNEL(256) lay_out_blocks(const u32* stored, u32* y, long long blocks, int depth, int words) {
     long long step = (long long)gridDim.x * blockDim.x;
-    for (long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x; i < blocks * WORDS; i += step) {
-        long long block = i / WORDS;
-        const unsigned char* from = stored + block * (2 + Q::BYTES);
-        y[i] = word(from + 2, (int)(i % WORDS));
-        if (i % WORDS == 0)
-            reinterpret_cast<u16*>(y + blocks * WORDS)[block] = from[0] | from[1] << 8;
+    for (long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x; i < blocks * words; i += step) {
+        long long block = i / words;
+        long long row = block / depth;
+        const u32* from = stored + (row / 32 * depth + block % depth) * (16 + 32 * words);
+        y[i] = from[16 + i % words * 32 + row % 32];
+        if (i % words == 0)
+            reinterpret_cast<u16*>(y + blocks * words)[block] = reinterpret_cast<const u16*>(from)[row % 32];
     }
-}
-
-KERNEL(256) lay_out_q8(const unsigned char* stored, u32* y, long long blocks) {
-    lay_out<q8>(stored, y, blocks, [](const unsigned char* q, int i) {
-        return (q[4 * i] | (u32)q[4 * i + 1] << 8 | (u32)q[4 * i + 2] << 16 | (u32)q[4 * i + 3] << 24) ^ 0x80808080u;
-    });
-}
-
-// Stored: element j in the low and j + 16 in the high half of byte j.
-KERNEL(256) lay_out_q4(const unsigned char* stored, u32* y, long long blocks) {
-    lay_out<q4>(stored, y, blocks, [](const unsigned char* q, int i) {
-        u32 word = 0;
-        for (int e = 0; e < 8; e++)
-            word |= (u32)(q[i % 2 * 8 + e] >> i / 2 * 4 & 15) << 4 * e;
-        return word;
-    });
 }
 
 #define ELEMENTWISE(T, NAME)                                                                                           \

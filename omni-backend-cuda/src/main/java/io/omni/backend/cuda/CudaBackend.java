@@ -240,9 +240,12 @@ final class CudaBackend implements Backend {
             stream.upload(block, block.address, host.data());
             if (host.dtype().isQuantized()) {
                 Block laidOut = pool.allocate(block.bytes, stream);
-                long blocks = host.size() / host.dtype().blockSize();
-                stream.kernel("lay_out_" + type(host.dtype())).in(block).out(laidOut).u64(blocks)
-                        .launch(Grid.elements(host.size() / 8, false), 1, 1, 256, 0);
+                int side = host.dtype().blockSize();
+                // of a row in a block: what is there beside the scales, in words
+                int words = (host.dtype().blockBytes() / side - 2) / 4;
+                stream.kernel("lay_out_blocks").in(block).out(laidOut).u64(host.size() / side)
+                        .i32(host.shape()[1] / side).i32(words)
+                        .launch(Grid.elements(host.size() / side * words, false), 1, 1, 256, 0);
                 pool.free(block);
                 block = laidOut;
             }
