@@ -129,7 +129,7 @@ final class QuantizedCopy {
                 for (int i = r * columns + g * size; i < r * columns + (g + 1) * size; i++) {
                     q[i] = Math.clamp(Math.round(tensor.getFloat(i) / s) + z, -half, half - 1);
                     values[i] = (q[i] - z) * s;
-                    if (columns % 32 != 0)
+                    if (rows % 32 != 0 || columns % 32 != 0)
                         values[i] = bfloat16(values[i]);
                 }
             }

@@ -89,11 +89,12 @@ class QuantizedMatrixTest {
         assertThat(QuantizedCopy.write(layout, quantised, twin)).isGreaterThan(100);
         List<List<Parity.Result>> results = new ArrayList<>();
         for (Path model : List.of(quantised, twin))
-            try (Backend backend = Reference.cpu(); Omni omni = Omni.builder().backend(backend).weights(DType.F32).load(model)) {
-                List<Parity.Result> errors = new ArrayList<>();
-                new Parity(omni, Reference.CASES, Reference.MEDIA).run("mixed", errors::add);
-                results.add(errors);
-            }
+            try (Backend backend = Reference.cpu();
+                    Omni omni = Omni.builder().backend(backend).weights(DType.F32).load(model)) {
+                        List<Parity.Result> errors = new ArrayList<>();
+                        new Parity(omni, Reference.CASES, Reference.MEDIA).run("mixed", errors::add);
+                        results.add(errors);
+                    }
         assertThat(results.getFirst()).isNotEmpty().isEqualTo(results.getLast());
     }
 

@@ -149,7 +149,8 @@ class OperationsTest {
         for (DType dtype : types())
             for (int[] size : new int[][]{{1, 512, 33}, {1, 37, 5}, {3, 64, 20}, {4, 39, 9}, {9, 288, 17},
                     {16, 40, 24}, {16, 41, 7}, {17, 64, 64}, {70, 96, 130}, {65, 45, 67}, {200, 136, 300},
-                    {130, 64, 515}, {130, 50, 515}, {1, 512, 32}, {1, 96, 64}, {3, 64, 32}, {9, 288, 32}, {70, 96, 160}, {130, 64, 544}, {40, 800, 64}, {33, 530, 60}, {0, 32, 4}})
+                    {130, 64, 515}, {130, 50, 515}, {1, 512, 32}, {1, 96, 64}, {3, 64, 32}, {9, 288, 32}, {70, 96, 160},
+                    {130, 64, 544}, {40, 800, 64}, {33, 530, 60}, {0, 32, 4}})
                 if (Quantization.fits(dtype, size[2], size[1])) {
                     int n = size[0];
                     int in = size[1];
@@ -420,8 +421,8 @@ class OperationsTest {
             for (int[] size : new int[][]{{1, 64, 96, 8, 2}, {3, 19, 10, 4, 4}, {4, 32, 32, 40, 8}, {9, 64, 32, 8, 2},
                     {50, 33, 19, 5, 3}, {300, 64, 72, 4, 2}, {300, 64, 64, 4, 2}})
                 if (Quantization.fits(dtype, size[1], size[2]))
-                    for (boolean normalise : new boolean[]{true, false})
-                        moe(dtype, normalise && size[0] != 1 ? dtype : DType.BF16, size, normalise);
+                for (boolean normalise : new boolean[]{true, false})
+                    moe(dtype, normalise && size[0] != 1 ? dtype : DType.BF16, size, normalise);
     }
 
     private void moe(DType dtype, DType downType, int[] size, boolean normalise) {
