@@ -75,8 +75,8 @@ final class CudaBackend implements Backend {
     public double precision() {
         return switch (compute) {
             case F32 -> 1e-5;
-            case F16 -> 2e-3;
-            default -> 2e-2;
+            case F16 -> 4e-3;
+            default -> 3e-2;
         };
     }
 
