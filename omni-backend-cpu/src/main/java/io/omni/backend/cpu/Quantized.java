@@ -35,7 +35,7 @@ final class Quantized {
     // a scale's bits moved to a float's, sign included, are the scale times 2⁻¹¹², as exponents count from elsewhere
     private static final int SIGN_AND_REST = 0x8fffe000;
     private static final float HALF_BIAS = 0x1p112f;
-    // of the elements of a piece, where the highest bits are shifted down
+    // of four elements; the highest eight bits are shifted down, and of four bits each, the upper half is shifted first
     private static final float[] Q8_FACTORS = factors(8);
     private static final float[] Q4_FACTORS = factors(4);
 
@@ -49,9 +49,8 @@ final class Quantized {
 
     private static float[] factors(int bits) {
         float[] factors = new float[BLOCK];
-        int elements = 32 / bits;
         for (int i = 0; i < BLOCK; i++)
-            factors[i] = i % elements == elements - 1 ? 1 : Math.scalb(1f, -bits * (i % elements));
+            factors[i] = bits == 8 && i % 4 == 3 ? 1 : Math.scalb(1f, -bits * (i % 4));
         return factors;
     }
 
@@ -155,24 +154,33 @@ final class Quantized {
 
     /** A block's integers as floats, 32 rows of a column after another, as they are without shifting, and its scales. */
     private static void unpack(DType type, long block, long wide) {
-        int bits = type == DType.Q8 ? 8 : 4;
-        int elements = 32 / bits;
         for (int lane = 0; lane < ROW; lane += VECTOR) {
-            for (int i = 0; i < BLOCK; i += elements) {
-                IntVector n = IntVector.fromMemorySegment(I, ALL, block + SCALES + ROW * (i / elements) + lane, ORDER);
-                int mask = (1 << bits) - 1;
-                for (int k = 0; k < elements - 1; k++) {
-                    ((FloatVector) n.and(mask).convertShape(VectorOperators.I2F, F, 0)).intoMemorySegment(ALL,
-                            wide + ROW * (i + k) + lane, ORDER);
-                    mask <<= bits;
+            long at = block + SCALES + lane;
+            long to = wide + lane;
+            if (type == DType.Q8)
+                for (int i = 0; i < BLOCK; i += 4) {
+                    IntVector n = IntVector.fromMemorySegment(I, ALL, at + ROW * (i / 4), ORDER);
+                    unpack(n, 255, 8, 3, to + ROW * i);
+                    ((FloatVector) n.lanewise(VectorOperators.LSHR, 24).convertShape(VectorOperators.I2F, F, 0))
+                            .intoMemorySegment(ALL, to + ROW * (i + 3), ORDER);
                 }
-                ((FloatVector) n.lanewise(VectorOperators.LSHR, 32 - bits).convertShape(VectorOperators.I2F, F, 0))
-                        .intoMemorySegment(ALL, wide + ROW * (i + elements - 1) + lane, ORDER);
-            }
+            else
+                for (int i = 0; i < BLOCK; i += 8) {
+                    IntVector n = IntVector.fromMemorySegment(I, ALL, at + ROW * (i / 8), ORDER);
+                    unpack(n, 15, 4, 4, to + ROW * i);
+                    unpack(n.lanewise(VectorOperators.LSHR, 16), 15, 4, 4, to + ROW * (i + 4));
+                }
             ((IntVector) ShortVector.fromMemorySegment(S, ALL, block + lane / 2, ORDER)
                     .convertShape(VectorOperators.S2I, I, 0)).lanewise(VectorOperators.LSHL, 13).and(SIGN_AND_REST)
                     .reinterpretAsFloats().mul(HALF_BIAS).intoMemorySegment(ALL, wide + ROW * BLOCK + lane, ORDER);
         }
+    }
+
+    /** {@code count} elements of a piece: the bits of {@code mask}, and those above. */
+    private static void unpack(IntVector n, int mask, int bits, int count, long to) {
+        for (int k = 0; k < count; k++)
+            ((FloatVector) n.and(mask << bits * k).convertShape(VectorOperators.I2F, F, 0)).intoMemorySegment(ALL,
+                    to + ROW * k, ORDER);
     }
 
     /** y += scale · sum for two vectors of weight rows. */
@@ -236,6 +244,7 @@ final class Quantized {
         d3.intoMemorySegment(ALL, sums + 3 * VECTOR, ORDER);
     }
 
+    /** As {@link #q8}; half a piece at a time, the lower half first, as of twice as many conversions the compiler leaves some calls. */
     private static void q4(long from, float start, long w, long w1, long sums) {
         FloatVector d0 = FloatVector.broadcast(F, start);
         FloatVector d1 = d0;
@@ -243,12 +252,14 @@ final class Quantized {
         FloatVector d3 = d0;
         long piece = SCALES;
         long end = from + ROW;
-        // no counted loop, which would be cut in three, with a dozen limits to work out for each block
+        int shift = 0;
         while (from != end) {
-            IntVector n0 = IntVector.fromMemorySegment(I, ALL, w + piece, ORDER);
-            IntVector n1 = IntVector.fromMemorySegment(I, ALL, w + piece + VECTOR, ORDER);
-            IntVector n2 = IntVector.fromMemorySegment(I, ALL, w1 + piece, ORDER);
-            IntVector n3 = IntVector.fromMemorySegment(I, ALL, w1 + piece + VECTOR, ORDER);
+            IntVector n0 = IntVector.fromMemorySegment(I, ALL, w + piece, ORDER).lanewise(VectorOperators.LSHR, shift);
+            IntVector n1 = IntVector.fromMemorySegment(I, ALL, w + piece + VECTOR, ORDER).lanewise(VectorOperators.LSHR,
+                    shift);
+            IntVector n2 = IntVector.fromMemorySegment(I, ALL, w1 + piece, ORDER).lanewise(VectorOperators.LSHR, shift);
+            IntVector n3 = IntVector.fromMemorySegment(I, ALL, w1 + piece + VECTOR, ORDER)
+                    .lanewise(VectorOperators.LSHR, shift);
             FloatVector v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, from));
             d0 = ((FloatVector) n0.and(15).convertShape(VectorOperators.I2F, F, 0)).fma(v, d0);
             d1 = ((FloatVector) n1.and(15).convertShape(VectorOperators.I2F, F, 0)).fma(v, d1);
@@ -269,32 +280,9 @@ final class Quantized {
             d1 = ((FloatVector) n1.and(15 << 12).convertShape(VectorOperators.I2F, F, 0)).fma(v, d1);
             d2 = ((FloatVector) n2.and(15 << 12).convertShape(VectorOperators.I2F, F, 0)).fma(v, d2);
             d3 = ((FloatVector) n3.and(15 << 12).convertShape(VectorOperators.I2F, F, 0)).fma(v, d3);
-            v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, from + 16));
-            d0 = ((FloatVector) n0.and(15 << 16).convertShape(VectorOperators.I2F, F, 0)).fma(v, d0);
-            d1 = ((FloatVector) n1.and(15 << 16).convertShape(VectorOperators.I2F, F, 0)).fma(v, d1);
-            d2 = ((FloatVector) n2.and(15 << 16).convertShape(VectorOperators.I2F, F, 0)).fma(v, d2);
-            d3 = ((FloatVector) n3.and(15 << 16).convertShape(VectorOperators.I2F, F, 0)).fma(v, d3);
-            v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, from + 20));
-            d0 = ((FloatVector) n0.and(15 << 20).convertShape(VectorOperators.I2F, F, 0)).fma(v, d0);
-            d1 = ((FloatVector) n1.and(15 << 20).convertShape(VectorOperators.I2F, F, 0)).fma(v, d1);
-            d2 = ((FloatVector) n2.and(15 << 20).convertShape(VectorOperators.I2F, F, 0)).fma(v, d2);
-            d3 = ((FloatVector) n3.and(15 << 20).convertShape(VectorOperators.I2F, F, 0)).fma(v, d3);
-            v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, from + 24));
-            d0 = ((FloatVector) n0.and(15 << 24).convertShape(VectorOperators.I2F, F, 0)).fma(v, d0);
-            d1 = ((FloatVector) n1.and(15 << 24).convertShape(VectorOperators.I2F, F, 0)).fma(v, d1);
-            d2 = ((FloatVector) n2.and(15 << 24).convertShape(VectorOperators.I2F, F, 0)).fma(v, d2);
-            d3 = ((FloatVector) n3.and(15 << 24).convertShape(VectorOperators.I2F, F, 0)).fma(v, d3);
-            v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, from + 28));
-            d0 = ((FloatVector) n0.lanewise(VectorOperators.LSHR, 28).convertShape(VectorOperators.I2F, F, 0))
-                    .fma(v, d0);
-            d1 = ((FloatVector) n1.lanewise(VectorOperators.LSHR, 28).convertShape(VectorOperators.I2F, F, 0))
-                    .fma(v, d1);
-            d2 = ((FloatVector) n2.lanewise(VectorOperators.LSHR, 28).convertShape(VectorOperators.I2F, F, 0))
-                    .fma(v, d2);
-            d3 = ((FloatVector) n3.lanewise(VectorOperators.LSHR, 28).convertShape(VectorOperators.I2F, F, 0))
-                    .fma(v, d3);
-            piece += ROW;
-            from += 32;
+            piece += (long) ROW / 16 * shift;
+            shift ^= 16;
+            from += 16;
         }
         d0.intoMemorySegment(ALL, sums, ORDER);
         d1.intoMemorySegment(ALL, sums + VECTOR, ORDER);
