@@ -11,5 +11,7 @@ enum Fused {
     /** {@code Gelu}. */
     GELU,
     /** {@code com.microsoft.QuickGelu}, which is SiLU for alpha 1. */
-    SILU
+    SILU,
+    /** {@code com.microsoft.MatMulNBits} with activations in 8 bits. */
+    BLOCKS
 }

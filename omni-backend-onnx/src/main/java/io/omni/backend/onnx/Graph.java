@@ -14,10 +14,13 @@ import java.util.Map;
  */
 final class Graph {
     /** What a node reads. */
-    sealed interface Value permits Input, Constant, Output {}
+    sealed interface Value permits Input, Initializer, Constant, Output {}
 
     /** Fed anew in each run. */
     record Input(Storage storage) implements Value {}
+
+    /** Belongs to the session; such graphs are not told apart by their keys. */
+    record Initializer(Storage storage) implements Value {}
 
     /** Part of the structure. */
     record Constant(OnnxType type, long[] dims, byte[] data) implements Value {}
@@ -48,6 +51,7 @@ final class Graph {
     final List<Node> nodes = new ArrayList<>();
     final List<Storage> inputs = new ArrayList<>();
     final List<Output> outputs;
+    final List<Storage> initializers = new ArrayList<>();
     final List<Constant> constants = new ArrayList<>();
     final String key;
     private final Map<Node, Integer> numbers = new IdentityHashMap<>();
@@ -112,6 +116,11 @@ final class Graph {
                 inputs.add(storage);
                 return "i" + (inputs.size() - 1);
             });
+            case Initializer(Storage storage) -> {
+                if (!initializers.contains(storage))
+                    initializers.add(storage);
+                yield "w" + initializers.indexOf(storage);
+            }
             case Constant constant -> {
                 String content = constant.type() + Arrays.toString(constant.dims()) + Arrays.toString(constant.data());
                 yield constantNames.computeIfAbsent(content, _ -> {

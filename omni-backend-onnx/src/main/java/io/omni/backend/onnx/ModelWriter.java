@@ -44,6 +44,8 @@ final class ModelWriter {
                 tensor.writeString(8, graph.name(constant));
                 tensor.writeByteArray(9, constant.data());
             });
+        for (int i = 0; i < graph.initializers.size(); i++)
+            initializer(out, "w" + i, graph.initializers.get(i));
         for (int i = 0; i < graph.inputs.size(); i++)
             value(out, 11, "i" + i, graph.inputs.get(i).type, graph.inputs.get(i).rank);
         for (Output output : graph.outputs)
@@ -59,6 +61,21 @@ final class ModelWriter {
         for (Attribute attribute : node.attributes)
             nested(out, 5, a -> attribute(a, attribute));
         out.writeString(7, node.domain);
+    }
+
+    /** Its elements are handed over when the session is opened. */
+    private static void initializer(CodedOutputStream out, String name, Storage storage) throws IOException {
+        nested(out, 5, tensor -> {
+            for (long dim : storage.tensor.getInfo().getShape())
+                tensor.writeInt64(1, dim);
+            tensor.writeInt32(2, storage.type.number);
+            tensor.writeString(8, name);
+            nested(tensor, 13, entry -> {
+                entry.writeString(1, "location");
+                entry.writeString(2, "memory");
+            });
+            tensor.writeEnum(14, 1);
+        });
     }
 
     private static void attribute(CodedOutputStream out, Attribute attribute) throws IOException {

@@ -68,6 +68,24 @@ final class NativeMemory implements AutoCloseable {
         }
     }
 
+    /** Counts bytes that the runtime takes for a weight among those held. */
+    synchronized void charge(long bytes) {
+        if (bytes > most - held)
+            trim();
+        if (bytes > most - held)
+            throw new OutOfMemoryException("no room for " + bytes + " bytes beside " + held + " of at most " + most);
+        held += bytes;
+    }
+
+    /** Whether as many bytes more would be within both {@code limit} and what this may take at all. */
+    synchronized boolean hasRoom(long bytes, long limit) {
+        return bytes <= Math.min(limit, most) - (held - pooled);
+    }
+
+    synchronized void discharge(long bytes) {
+        held -= bytes;
+    }
+
     /** Takes back a segment exactly as {@link #allocate} gave it. */
     synchronized void release(MemorySegment block) {
         long size = block.byteSize();

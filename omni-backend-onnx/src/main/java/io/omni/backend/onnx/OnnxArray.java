@@ -6,6 +6,7 @@ import io.omni.api.HostTensor;
 import io.omni.api.Tensor;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
+import java.util.ArrayList;
 import java.util.List;
 
 /** A tensor: elements in memory, or a node of a pending graph that will compute them. */
@@ -21,7 +22,12 @@ final class OnnxArray implements Tensor {
     private List<Storage> blocks = List.of();
     private RuntimeException broken;
     private boolean closed;
+    private HostTensor host;
+    private final List<Made> kernels = new ArrayList<>();
     OnnxScope owner;
+
+    /** What multiplies by this weight and those after it. */
+    private record Made(List<OnnxArray> weights, boolean alone, Kernel kernel) {}
 
     OnnxArray(OnnxBackend backend, int[] shape, DType dtype, Recording recording, Graph.Output pending) {
         this.backend = backend;
@@ -36,6 +42,35 @@ final class OnnxArray implements Tensor {
         this(backend, shape, dtype, (Recording) null, null);
         this.storage = storage;
         this.blocks = blocks;
+    }
+
+    /** A weight that can be multiplied in blocks; {@code stored} is null if it can in no other way. */
+    OnnxArray(OnnxBackend backend, HostTensor host, Storage stored, List<Storage> blocks) {
+        this(backend, host.shape().clone(), host.dtype(), stored, blocks);
+        this.host = host;
+    }
+
+    /** The weight's elements if they can be laid out in blocks, else null. */
+    HostTensor host() {
+        return host;
+    }
+
+    synchronized boolean hasKernels() {
+        return !kernels.isEmpty();
+    }
+
+    /**
+     * What multiplies by {@code weights}, of which this is the first: made at the first use and closed with this weight,
+     * or null if there is none.
+     */
+    synchronized Kernel kernel(List<OnnxArray> weights, Storage x, boolean alone) {
+        check();
+        for (Made made : kernels)
+            if (made.alone == alone && made.weights.equals(weights))
+            return made.kernel;
+        Kernel kernel = Kernel.of(backend, weights, x, alone);
+        kernels.add(new Made(weights, alone, kernel));
+        return kernel;
     }
 
     @Override
@@ -55,6 +90,10 @@ final class OnnxArray implements Tensor {
 
     @Override
     public float[] toFloats() {
+        if (dtype.isQuantized()) {
+            check();
+            return host.toFloats();
+        }
         MemorySegment memory = hold();
         try {
             return dtype == DType.F32
@@ -163,6 +202,10 @@ final class OnnxArray implements Tensor {
         if (storage != null)
             storage.release();
         blocks.forEach(Storage::release);
+        for (Made made : kernels)
+            if (made.kernel != null)
+            made.kernel.release();
+        kernels.clear();
         backend.forget(this);
     }
 }

@@ -17,6 +17,7 @@ import io.omni.api.HostTensor;
 import io.omni.api.KvCache;
 import io.omni.api.MoeOps;
 import io.omni.api.OutOfMemoryException;
+import io.omni.api.Quantization;
 import io.omni.api.Scope;
 import io.omni.api.Tensor;
 import io.omni.api.TensorOps;
@@ -31,12 +32,22 @@ import java.util.EnumSet;
 import java.util.List;
 import java.util.Set;
 import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.ExecutionException;
+import java.util.concurrent.ExecutorService;
+import java.util.concurrent.Executors;
+import java.util.concurrent.Future;
+import java.util.concurrent.RejectedExecutionException;
+import java.util.concurrent.atomic.AtomicInteger;
 import java.util.function.Consumer;
 import java.util.function.Function;
+import java.util.function.IntConsumer;
+import java.util.stream.LongStream;
 
 final class OnnxBackend implements Backend {
     /** Elements of a weight that are widened at a time: their float32 copy should fit in a share of the last cache. */
     private static final int BLOCK = 1 << 20;
+    /** Rows up to which products in blocks are faster than those of widened weights. */
+    private static final int FEW = 32;
     /** Nodes after which a graph runs though nobody asked: a loop that keeps nothing must not record for ever. */
     private static final int LONGEST = 1024;
 
@@ -44,6 +55,10 @@ final class OnnxBackend implements Backend {
     private final Sessions sessions;
     private final boolean cuda;
     private final boolean widen;
+    /** Bytes in use up to which bfloat16 matrices are also kept in blocks. */
+    private final long roomForBlocks;
+    private final int threads;
+    private final ExecutorService pool;
     private final Set<Fused> fused = EnumSet.noneOf(Fused.class);
     private final ThreadLocal<Work> work = ThreadLocal.withInitial(() -> new Work(new Recording(this)));
     /** Those of threads with a scope open: of a thread that has ended nothing must stay. */
@@ -67,14 +82,13 @@ final class OnnxBackend implements Backend {
     }
 
     OnnxBackend(BackendOptions options) {
-        widen = switch (options.properties().getOrDefault("weights", "stored")) {
-            case "stored" -> false;
-            case "float32" -> true;
-            case String other -> throw new BackendException(
-                    "unknown weights '" + other + "', expected stored or float32");
-        };
+        String weights = options.properties().getOrDefault("weights", "blocks");
+        if (!Set.of("blocks", "stored", "float32").contains(weights))
+            throw new BackendException("unknown weights '" + weights + "', expected blocks, stored or float32");
+        widen = weights.equals("float32");
+        roomForBlocks = weights.equals("blocks") ? Math.max(0, host().totalMemory() / 2) : 0;
         memory = new NativeMemory(bytes(options.properties().get("memory")));
-        int threads = options.threads() == 0 ? Runtime.getRuntime().availableProcessors() : options.threads();
+        threads = options.threads() == 0 ? Runtime.getRuntime().availableProcessors() : options.threads();
         boolean hasCuda = OrtEnvironment.getAvailableProviders().contains(OrtProvider.CUDA);
         cuda = switch (options.properties().getOrDefault("executionProvider", hasCuda ? "cuda" : "cpu")) {
             case "cpu" -> false;
@@ -87,11 +101,12 @@ final class OnnxBackend implements Backend {
             case String other -> throw new BackendException(
                     "unknown execution provider '" + other + "', expected cpu or cuda");
         };
+        pool = Executors.newFixedThreadPool(threads, Thread.ofPlatform().daemon().name("omni-onnx-", 0).factory());
         sessions = new Sessions(threads, cuda, options.properties().getOrDefault("optimization", "all"),
                 options.properties().get("profile"));
         if (!options.properties().getOrDefault("fused", "true").equals("false"))
             for (Fused operator : Fused.values())
-                if (works(operator))
+                if ((operator != Fused.BLOCKS || !cuda) && works(operator))
                 fused.add(operator);
     }
 
@@ -120,13 +135,26 @@ final class OnnxBackend implements Backend {
                         new Attention(2, 2, 2, false, 0));
                 case GELU -> tensorOps.activation(x, Activation.GELU);
                 case SILU -> tensorOps.activation(x, Activation.SILU);
+                case BLOCKS -> largest();
             };
-            y.toFloats();
-            return true;
+            return operator != Fused.BLOCKS || Math.abs(y.toFloats()[0] - 32 * 127) < 1;
         } catch (BackendException e) {
             return false;
         } finally {
             fused.remove(operator);
+        }
+    }
+
+    /** 32 · 127, of the largest integers there are: instructions that add pairs in 16 bits would not hold their sums. */
+    private Tensor largest() {
+        MemorySegment blocks = MemorySegment.ofArray(new byte[(int) DType.Q8.bytes(32)]);
+        float[] ones = new float[32];
+        float[] values = new float[32];
+        Arrays.fill(ones, 1);
+        Arrays.fill(values, 127);
+        Quantization.quantize(values, DType.Q8, blocks, 0);
+        try (Tensor weight = weight(new HostTensor("largest", DType.Q8, new int[]{1, 32}, blocks), WeightRole.MATRIX)) {
+            return tensorOps.linear(tensor(ones, 1, 32), weight);
         }
     }
 
@@ -176,12 +204,13 @@ final class OnnxBackend implements Backend {
 
     @Override
     public Set<DType> weightTypes() {
-        return EnumSet.of(DType.F32, DType.F16, DType.BF16);
+        return EnumSet.of(DType.F32, DType.F16, DType.BF16, DType.Q8, DType.Q4);
     }
 
     @Override
     public double precision() {
-        return 1e-5;
+        // bfloat16 weights are multiplied as 16-bit integers a block
+        return 3e-5;
     }
 
     @Override
@@ -253,9 +282,10 @@ final class OnnxBackend implements Backend {
     @Override
     public Tensor weight(HostTensor host, WeightRole role) {
         check();
-        if (!weightTypes().contains(host.dtype()))
-            throw new IllegalArgumentException(host.name() + " of type " + host.dtype() + ", expected one of "
-                    + weightTypes());
+        if (!weightTypes().contains(host.dtype()) || host.dtype().isQuantized() && role != WeightRole.MATRIX
+                && role != WeightRole.EMBEDDING)
+            throw new IllegalArgumentException(host.name() + " of type " + host.dtype() + " as " + role
+                    + ", expected one of " + weightTypes());
         int rank = switch (role) {
             case VECTOR -> 1;
             case MATRIX, EMBEDDING -> 2;
@@ -267,15 +297,20 @@ final class OnnxBackend implements Backend {
             throw new IllegalArgumentException(
                     host.name() + " " + Arrays.toString(host.shape()) + " as " + role + ", expected " + rank
                             + " dimensions");
-        OnnxType type = OnnxType.of(host.dtype());
-        if (widen && role == WeightRole.MATRIX && host.dtype() != DType.F32) {
+        if (host.dtype().isQuantized() && (role == WeightRole.EMBEDDING || host.size() == 0 || fuses(Fused.BLOCKS))) {
+            var array = new OnnxArray(this, host, null, List.of());
+            owned.add(array);
+            return array;
+        }
+        if (role == WeightRole.MATRIX && (widen && host.dtype() != DType.F32 || host.dtype().isQuantized())) {
             Storage floats = Storage.allocate(memory, OnnxType.FLOAT, Recording.longs(host.shape()));
-            for (long i = 0; i < host.size(); i++)
-                floats.memory.setAtIndex(ValueLayout.JAVA_FLOAT, i, host.getFloat(i));
+            LongStream.range(0, host.size()).parallel()
+                    .forEach(i -> floats.memory.setAtIndex(ValueLayout.JAVA_FLOAT, i, host.getFloat(i)));
             var wide = new OnnxArray(this, host.shape().clone(), DType.F32, floats, List.of());
             owned.add(wide);
             return wide;
         }
+        OnnxType type = OnnxType.of(host.dtype());
         Storage whole;
         if (host.data().isNative() && host.data().address() % type.bytes == 0
                 && host.data().byteSize() <= Integer.MAX_VALUE && host.data().byteSize() > 0)
@@ -294,7 +329,11 @@ final class OnnxBackend implements Backend {
                 blocks.add(Storage.borrow(whole.memory.asSlice(from * row, n * row), type, n, columns));
             }
         }
-        var array = new OnnxArray(this, host.shape().clone(), host.dtype(), whole, List.copyOf(blocks));
+        boolean inBlocks = role == WeightRole.MATRIX && roomForBlocks > 0 && fuses(Fused.BLOCKS)
+                && BlockMatrix.fits(host);
+        var array = inBlocks
+                ? new OnnxArray(this, host, whole, List.copyOf(blocks))
+                : new OnnxArray(this, host.shape().clone(), host.dtype(), whole, List.copyOf(blocks));
         owned.add(array);
         return array;
     }
@@ -361,6 +400,93 @@ final class OnnxBackend implements Backend {
         return own(scope, new OnnxArray(this, shape.clone(), DType.F32, result, List.of()));
     }
 
+    /**
+     * What multiplies {@code n} rows by weights in blocks, or null if recorded operations do.
+     *
+     * @param alone
+     *            whether it runs on the calling thread only, beside others
+     * @param weights
+     *            one matrix, or gate, up and down
+     */
+    Kernel kernel(Storage x, int n, boolean alone, Tensor... weights) {
+        List<OnnxArray> arrays = new ArrayList<>();
+        boolean must = false;
+        for (Tensor weight : weights) {
+            var array = (OnnxArray) weight;
+            if (array.host() == null)
+                return null;
+            must |= array.dtype().isQuantized();
+            arrays.add(array);
+        }
+        return must || n <= FEW ? arrays.getFirst().kernel(arrays, x, alone) : null;
+    }
+
+    /** Rows of x times weights in blocks, a result of this shape; null if recorded operations do it. */
+    Tensor multiply(int[] shape, Tensor x, Tensor... weights) {
+        if (HostTensor.size(shape) == 0 || x.dtype() != DType.F32 || ((OnnxArray) weights[0]).host() == null)
+            return null;
+        Tensor[] operands = Arrays.copyOf(weights, weights.length + 1);
+        operands[weights.length] = x;
+        check(operands);
+        ((OnnxArray) x).materialize();
+        int width = weights[0].dim(1);
+        int n = Math.toIntExact(x.size() / width);
+        Storage rows = Storage.borrow(((OnnxArray) x).storage().memory, OnnxType.FLOAT, n, width);
+        try {
+            Kernel kernel = kernel(rows, n, false, weights);
+            return kernel == null ? null : compute(shape, result -> {
+                Storage y = Storage.borrow(result, OnnxType.FLOAT, n, weights[weights.length - 1].dim(0));
+                try {
+                    kernel.run(rows, y);
+                } finally {
+                    y.release();
+                }
+            }, operands);
+        } finally {
+            rows.release();
+        }
+    }
+
+    /** Bytes in use up to which bfloat16 matrices are also kept in blocks. */
+    long roomForBlocks() {
+        return roomForBlocks;
+    }
+
+    /** Runs {@code body} for 0 to n − 1, on all threads. */
+    void each(int n, IntConsumer body) {
+        var next = new AtomicInteger();
+        Runnable some = () -> {
+            for (int i = next.getAndIncrement(); i < n; i = next.getAndIncrement())
+                body.accept(i);
+        };
+        List<Future<?>> others = new ArrayList<>();
+        for (int i = 1; i < Math.min(threads, n); i++)
+            try {
+                others.add(pool.submit(some));
+            } catch (RejectedExecutionException e) {
+                // the backend is being closed: what was begun ends on this thread
+            }
+        RuntimeException failure = null;
+        try {
+            some.run();
+        } catch (RuntimeException e) {
+            failure = e;
+            next.set(n);
+        }
+        // all must have ended before what they use is freed
+        for (Future<?> other : others)
+            try {
+                other.get();
+            } catch (ExecutionException e) {
+                failure = e.getCause() instanceof RuntimeException cause ? cause : new BackendException("failed", e);
+            } catch (InterruptedException e) {
+                Thread.currentThread().interrupt();
+                failure = new BackendException("interrupted", e);
+            }
+        if (failure != null)
+            throw failure;
+    }
+
     Tensor record(int[] shape, Function<Recording, Value> body, Tensor... operands) {
         return record(DType.F32, shape, body, operands);
     }
@@ -403,6 +529,7 @@ final class OnnxBackend implements Backend {
             }
         closed = true;
         owned.clear();
+        pool.shutdown();
         sessions.close();
         memory.close();
     }

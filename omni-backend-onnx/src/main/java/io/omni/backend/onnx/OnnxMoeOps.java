@@ -14,10 +14,12 @@ import io.omni.api.Tensor;
 import io.omni.backend.onnx.Graph.Output;
 import io.omni.backend.onnx.Graph.Value;
 import io.omni.backend.onnx.Storage.OnnxType;
+import java.lang.foreign.MemorySegment;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
-import java.util.stream.Stream;
+import java.util.Set;
+import java.util.concurrent.ConcurrentHashMap;
 
 /**
  * The router's logits leave: which weights the graph reads depends on them. The pending graph ends there, so a decoded
@@ -50,27 +52,32 @@ final class OnnxMoeOps implements MoeOps {
         logits.close();
         int[] chosen = Definitions.topK(probabilities, experts, topK);
         float[] share = Definitions.round(Definitions.shares(probabilities, experts, chosen, topK, normalise));
-        Tensor[] operands = Stream.concat(Stream.of(x), shared(weights)).toArray(Tensor[]::new);
-        if (x.dim(0) == 1)
-            return backend.record(shape, r -> add(r, one(r, (OnnxArray) x, weights, chosen, share), x, weights),
-                    operands);
+        Tensor routed = routed((OnnxArray) x, weights, chosen, share, topK);
+        SharedExpert shared = weights.shared();
+        if (shared == null)
+            return routed;
+        Tensor all = backend.tensorOps().gatedMlp(x, shared.gate(), shared.up(), shared.down());
+        Tensor scale = backend.tensorOps().linear(x, shared.scale(), null, Activation.SIGMOID);
+        return backend.record(shape, r -> r.node("Add", r.floats((OnnxArray) routed),
+                r.node("Mul", r.floats((OnnxArray) all), r.floats((OnnxArray) scale))), routed, all, scale);
+    }
+
+    private Tensor routed(OnnxArray x, MoeWeights weights, int[] chosen, float[] share, int topK) {
+        int[] shape = x.shape();
+        if (x.dim(0) == 1 && ((OnnxArray) weights.gate().getFirst()).host() == null)
+            return backend.record(shape, r -> one(r, x, weights, chosen, share), x);
         Storage rows = Storage.allocate(backend.memory(), OnnxType.FLOAT, chosen.length, shape[1]);
         try {
-            int[] place = runExperts((OnnxArray) x, weights, chosen, topK, rows);
+            int[] place = runExperts(x, weights, chosen, topK, rows);
             return backend.record(shape, r -> {
                 Value perToken = r.reshape(r.node("Gather", with("axis", 0), r.input(rows), r.indexes(place)), -1,
                         topK, shape[1]);
                 Value weighted = r.node("Mul", perToken, r.floats(share, x.dim(0), topK, 1));
-                return add(r, r.node("ReduceSum", with("keepdims", 0), weighted, integers(1L)), x, weights);
-            }, operands);
+                return r.node("ReduceSum", with("keepdims", 0), weighted, integers(1L));
+            }, x);
         } finally {
             rows.release();
         }
-    }
-
-    private static Stream<Tensor> shared(MoeWeights weights) {
-        SharedExpert shared = weights.shared();
-        return shared == null ? Stream.of() : Stream.of(shared.gate(), shared.up(), shared.down(), shared.scale());
     }
 
     /** One token: its experts are part of the pending graph, which has the same structure whichever they are. */
@@ -111,12 +118,58 @@ final class OnnxMoeOps implements MoeOps {
         }
         int[] active = java.util.stream.IntStream.range(0, count.length).filter(i -> count[i] > 0).toArray();
         x.materialize();
+        active = runInBlocks(x, weights, active, start, count, token, rows);
         for (int i = 0; i < active.length;) {
             int n = active.length - i >= EXPERTS_A_RUN ? EXPERTS_A_RUN : 1;
             runExperts(x, weights, Arrays.copyOfRange(active, i, i + n), start, count, token, rows);
             i += n;
         }
         return place;
+    }
+
+    /**
+     * Experts whose weights are in blocks, each on one thread: small products are better done side by side than shared.
+     *
+     * @return the other experts
+     */
+    private int[] runInBlocks(OnnxArray x, MoeWeights weights, int[] experts, int[] start, int[] count, int[] token,
+            Storage rows) {
+        int width = x.dim(1);
+        Set<Integer> left = ConcurrentHashMap.newKeySet();
+        MemorySegment values = x.storage().memory;
+        Storage sorted = Storage.allocate(backend.memory(), OnnxType.FLOAT, token.length, width);
+        try {
+            for (int i = 0; i < token.length; i++)
+                MemorySegment.copy(values, 4L * token[i] * width, sorted.memory, 4L * i * width, 4L * width);
+            // once a layer: else a prompt or a step would wait for each expert that it is the first to choose
+            if (!((OnnxArray) weights.gate().getFirst()).hasKernels())
+                backend.each(count.length, i -> backend.kernel(sorted, 1, true, weights.gate().get(i),
+                        weights.up().get(i), weights.down().get(i)));
+            backend.each(experts.length, i -> {
+                int expert = experts[i];
+                int n = count[expert];
+                Storage some = slice(sorted, start[expert], n, width);
+                Storage result = slice(rows, start[expert], n, width);
+                try {
+                    Kernel kernel = backend.kernel(some, n, true, weights.gate().get(expert), weights.up().get(expert),
+                            weights.down().get(expert));
+                    if (kernel == null)
+                        left.add(expert);
+                    else
+                        kernel.run(some, result);
+                } finally {
+                    some.release();
+                    result.release();
+                }
+            });
+        } finally {
+            sorted.release();
+        }
+        return Arrays.stream(experts).filter(left::contains).toArray();
+    }
+
+    private static Storage slice(Storage rows, int from, int n, int width) {
+        return Storage.borrow(rows.memory.asSlice(4L * from * width, 4L * n * width), OnnxType.FLOAT, n, width);
     }
 
     private void runExperts(OnnxArray x, MoeWeights weights, int[] experts, int[] start, int[] count, int[] token,
@@ -132,23 +185,12 @@ final class OnnxMoeOps implements MoeOps {
                 Value some = r.node("Gather", with("axis", 0), r.floats(x),
                         r.indexes(Arrays.copyOfRange(token, from, from + n)));
                 outputs.add((Output) expert(r, some, weights, expert, null));
-                targets.add(Storage.borrow(rows.memory.asSlice(4L * from * width, 4L * n * width), OnnxType.FLOAT, n,
-                        width));
+                targets.add(slice(rows, from, n, width));
             }
             r.run(outputs, targets);
         } finally {
             targets.forEach(Storage::release);
             r.clear();
         }
-    }
-
-    private static Value add(Recording r, Value routed, Tensor x, MoeWeights weights) {
-        SharedExpert shared = weights.shared();
-        if (shared == null)
-            return routed;
-        Value value = r.floats((OnnxArray) x);
-        Value scale = r.linear(value, (OnnxArray) shared.scale(), null, Activation.SIGMOID);
-        return r.node("Add", routed, r.gatedMlp(value, (OnnxArray) shared.gate(), (OnnxArray) shared.up(),
-                (OnnxArray) shared.down(), scale));
     }
 }

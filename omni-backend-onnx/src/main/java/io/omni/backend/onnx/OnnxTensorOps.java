@@ -35,6 +35,15 @@ final class OnnxTensorOps implements TensorOps {
         int[] shape = Shapes.linear(x, weight, bias);
         if (weight.dim(1) == 0)
             return TensorOps.super.linear(x, weight, bias, activation);
+        Tensor product = backend.multiply(shape, x, weight);
+        if (product != null) {
+            if (bias == null && activation == Activation.NONE)
+                return product;
+            return backend.record(shape, r -> {
+                Value y = r.floats((OnnxArray) product);
+                return r.activation(bias == null ? y : r.node("Add", y, r.floats((OnnxArray) bias)), activation);
+            }, product, bias);
+        }
         return backend.record(shape, r -> {
             Value y = r.linear(matrix(r, x), (OnnxArray) weight, (OnnxArray) bias, activation);
             return shape.length == 2 ? y : r.reshape(y, r.numbers(Recording.longs(shape)));
@@ -46,6 +55,9 @@ final class OnnxTensorOps implements TensorOps {
         int[] shape = Shapes.gatedMlp(x, gate, up, down);
         if (gate.dim(0) == 0)
             return TensorOps.super.gatedMlp(x, gate, up, down);
+        Tensor product = backend.multiply(shape, x, gate, up, down);
+        if (product != null)
+            return product;
         return backend.record(shape, r -> {
             Value y = r.gatedMlp(matrix(r, x), (OnnxArray) gate, (OnnxArray) up, (OnnxArray) down, null);
             return shape.length == 2 ? y : r.reshape(y, r.numbers(Recording.longs(shape)));
@@ -133,6 +145,8 @@ final class OnnxTensorOps implements TensorOps {
     public Tensor embedding(Tensor table, Tensor ids) {
         int[] shape = Shapes.embedding(table, ids);
         checkIndexes(ids, table.dim(0));
+        if (table.dtype().isQuantized())
+            return backend.tensor(blockRows((OnnxArray) table, ids.toInts()), shape);
         return backend.record(shape, r -> rows(r, table, ids), table, ids);
     }
 
@@ -147,6 +161,15 @@ final class OnnxTensorOps implements TensorOps {
             throw new IllegalArgumentException("index " + id + ", expected 0 to " + (entries - 1));
     }
 
+    private static float[] blockRows(OnnxArray table, int[] ids) {
+        table.check();
+        int width = table.dim(1);
+        float[] rows = new float[Math.multiplyExact(ids.length, width)];
+        for (int i = 0; i < rows.length; i++)
+            rows[i] = table.host().getFloat((long) ids[i / width] * width + i % width);
+        return rows;
+    }
+
     /** Gathered as stored, and only then widened. */
     private static Value rows(Recording r, Tensor table, Tensor ids) {
         OnnxType type = OnnxType.of(table.dtype());
@@ -158,7 +181,7 @@ final class OnnxTensorOps implements TensorOps {
     @Override
     public Tensor embeddingBag(Tensor table, Tensor ids, Tensor weights) {
         int[] shape = Shapes.embeddingBag(table, ids, weights);
-        if (ids.dim(1) == 0)
+        if (ids.dim(1) == 0 || table.dtype().isQuantized())
             return TensorOps.super.embeddingBag(table, ids, weights);
         checkIndexes(ids, table.dim(0));
         return backend.record(shape, r -> {

@@ -275,9 +275,17 @@ final class Recording {
             live.get(i).fill(targets.get(i));
     }
 
+    Value initializer(Storage storage) {
+        return new Graph.Initializer(storage);
+    }
+
+    Graph graph(List<Output> outputs) {
+        return new Graph(nodes, outputs);
+    }
+
     void run(List<Output> outputs, List<Storage> targets) {
         if (!outputs.isEmpty())
-            backend.sessions().run(new Graph(nodes, outputs), targets);
+            backend.sessions().run(graph(outputs), targets);
     }
 
     /** Drops everything that was recorded. */

@@ -1,6 +1,7 @@
 package io.omni.backend.onnx;
 
 import ai.onnxruntime.OnnxTensor;
+import ai.onnxruntime.OnnxTensorLike;
 import ai.onnxruntime.OrtEnvironment;
 import ai.onnxruntime.OrtException;
 import ai.onnxruntime.OrtSession;
@@ -20,6 +21,9 @@ import java.util.concurrent.locks.ReentrantReadWriteLock;
 final class Sessions implements AutoCloseable {
     /** More structures than a process needs that does the same over and over; each holds a few hundred kilobytes. */
     private static final int MOST = 512;
+
+    /** Bytes of inputs below which waking another thread takes longer than what it would save. */
+    private static final long SMALL = 1 << 20;
 
     private static Integer globalThreads;
 
@@ -105,13 +109,18 @@ final class Sessions implements AutoCloseable {
         Map<String, OnnxTensor> fetches = HashMap.newHashMap(targets.size());
         for (int i = 0; i < targets.size(); i++)
             fetches.put("o" + i, targets.get(i).tensor);
-        if (sessions.size() >= most && !sessions.containsKey(graph.key))
+        long bytes = 0;
+        for (Storage input : graph.inputs)
+            bytes += input.memory.byteSize();
+        boolean small = bytes < SMALL;
+        String key = small ? graph.key + "small" : graph.key;
+        if (sessions.size() >= most && !sessions.containsKey(key))
             drop();
         lock.readLock().lock();
         try {
             if (closed)
                 throw new IllegalStateException("the backend is closed");
-            Held held = sessions.computeIfAbsent(graph.key, _ -> new Held(create(graph)));
+            Held held = sessions.computeIfAbsent(key, _ -> new Held(create(graph, small)));
             held.last = runs.incrementAndGet();
             try (var _ = held.session.run(feeds, fetches)) {
                 // results went to the targets
@@ -142,24 +151,51 @@ final class Sessions implements AutoCloseable {
         }
     }
 
-    private OrtSession create(Graph graph) {
+    /**
+     * A session that the caller closes, with weights of its own.
+     *
+     * @param alone
+     *            whether its runs use no thread but the caller's
+     */
+    OrtSession open(Graph graph, boolean alone) {
         try (var options = new SessionOptions()) {
-            if (shareThreads)
-                options.disablePerSessionThreads();
-            else {
-                options.setIntraOpNumThreads(threads);
-                options.addConfigEntry("session.intra_op.allow_spinning", "0");
-            }
-            options.setOptimizationLevel(optimization);
-            options.setSessionLogLevel(ai.onnxruntime.OrtLoggingLevel.ORT_LOGGING_LEVEL_ERROR);
-            if (cuda)
-                options.addCUDA(0);
-            if (profile != null)
-                options.enableProfiling(profile + "-" + sessions.size());
-            return environment.createSession(ModelWriter.write(graph), options);
+            Map<String, OnnxTensorLike> initializers = HashMap.newHashMap(graph.initializers.size());
+            for (int i = 0; i < graph.initializers.size(); i++)
+                initializers.put("w" + i, graph.initializers.get(i).tensor);
+            options.addExternalInitializers(initializers);
+            // thousands of sessions: none keeps memory between its runs
+            options.setCPUArenaAllocator(false);
+            options.setMemoryPatternOptimization(false);
+            return create(graph, options, alone);
         } catch (OrtException e) {
             throw OnnxBackend.failure("ONNX Runtime refuses a graph", e);
         }
+    }
+
+    private OrtSession create(Graph graph, boolean alone) {
+        try (var options = new SessionOptions()) {
+            return create(graph, options, alone);
+        } catch (OrtException e) {
+            throw OnnxBackend.failure("ONNX Runtime refuses a graph", e);
+        }
+    }
+
+    private OrtSession create(Graph graph, SessionOptions options, boolean alone) throws OrtException {
+        if (alone)
+            options.setIntraOpNumThreads(1);
+        else if (shareThreads)
+            options.disablePerSessionThreads();
+        else {
+            options.setIntraOpNumThreads(threads);
+            options.addConfigEntry("session.intra_op.allow_spinning", "0");
+        }
+        options.setOptimizationLevel(optimization);
+        options.setSessionLogLevel(ai.onnxruntime.OrtLoggingLevel.ORT_LOGGING_LEVEL_ERROR);
+        if (cuda)
+            options.addCUDA(0);
+        if (profile != null)
+            options.enableProfiling(profile + "-" + sessions.size());
+        return environment.createSession(ModelWriter.write(graph), options);
     }
 
     @Override

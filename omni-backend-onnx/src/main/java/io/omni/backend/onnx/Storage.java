@@ -74,9 +74,10 @@ final class Storage {
 
     /** The element types in use, with their numbers in the model format. */
     enum OnnxType {
-        FLOAT(1, 4, OnnxJavaType.FLOAT), INT8(3, 1, OnnxJavaType.INT8), INT32(6, 4, OnnxJavaType.INT32), INT64(7, 8,
-                OnnxJavaType.INT64), BOOL(9, 1, OnnxJavaType.BOOL), FLOAT16(10, 2,
-                        OnnxJavaType.FLOAT16), BFLOAT16(16, 2, OnnxJavaType.BFLOAT16);
+        FLOAT(1, 4, OnnxJavaType.FLOAT), UINT8(2, 1, OnnxJavaType.UINT8), INT8(3, 1, OnnxJavaType.INT8), INT32(6, 4,
+                OnnxJavaType.INT32), INT64(7, 8,
+                        OnnxJavaType.INT64), BOOL(9, 1, OnnxJavaType.BOOL), FLOAT16(10, 2,
+                                OnnxJavaType.FLOAT16), BFLOAT16(16, 2, OnnxJavaType.BFLOAT16);
 
         final int number;
         final int bytes;

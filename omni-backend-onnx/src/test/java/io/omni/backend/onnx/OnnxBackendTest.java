@@ -630,6 +630,44 @@ class OnnxBackendTest {
     }
 
     @Test
+    void blocksGiveWhatWidenedWeightsGive() {
+        for (DType type : new DType[]{DType.BF16, DType.Q8, DType.Q4}) {
+            float[] values = new float[40 * 256];
+            for (int i = 0; i < values.length; i++)
+                values[i] = (float) Math.sin(i * 0.7) * (1 + i % 5);
+            var data = java.lang.foreign.MemorySegment.ofArray(new byte[(int) type.bytes(values.length)]);
+            if (type == DType.BF16)
+                for (int i = 0; i < values.length; i++)
+                    data.setAtIndex(java.lang.foreign.ValueLayout.JAVA_SHORT_UNALIGNED, i,
+                            (short) (Float.floatToIntBits(values[i]) >> 16));
+            else
+                io.omni.api.Quantization.quantize(values, type, data, 0);
+            var host = new HostTensor("w", type, new int[]{40, 256}, data);
+            float[] blocks = product(backend, host);
+            try (var plain = new OnnxBackend(
+                    new BackendOptions(2, Map.of("fused", "false", "weights", "stored")))) {
+                float[] widened = product(plain, host);
+                double most = 0;
+                for (float value : widened)
+                    most = Math.max(most, Math.abs(value));
+                for (int i = 0; i < blocks.length; i++)
+                    assertThat((double) blocks[i]).as(type + " element " + i).isCloseTo(widened[i],
+                            org.assertj.core.data.Offset.offset(3e-5 * most));
+            }
+        }
+    }
+
+    private static float[] product(OnnxBackend on, HostTensor host) {
+        float[] x = new float[2 * 256];
+        for (int i = 0; i < x.length; i++)
+            x[i] = (float) Math.cos(i * 1.3);
+        x[7] = 100;
+        try (Scope _ = on.scope(); Tensor weight = on.weight(host, WeightRole.MATRIX)) {
+            return on.tensorOps().linear(on.tensor(x, 2, 256), weight).toFloats();
+        }
+    }
+
+    @Test
     void whatHadNoRoomRunsOnceThereIsSome() {
         backend.close();
         backend = new OnnxBackend(new BackendOptions(2, Map.of("memory", "10000000")));
