@@ -105,9 +105,10 @@ final class BlockMatrix implements AutoCloseable {
 
     /** A scale that gives all of a block's values as integers: a stored block's largest need not be 127 of its scale. */
     private float q8Scale(float largest, float[] values, int from) {
-        for (int n = 127; n > 0; n--)
-            if (isExact(largest / n, values, from, -127, 127))
-            return largest / n;
+        for (int n = 128; n > 0; n--)
+            for (float scale : new float[]{largest / n, -largest / n})
+                if (isExact(scale, values, from, -128, 127))
+                return scale;
         return largest / 127;
     }
 

@@ -147,13 +147,14 @@ final class OnnxBackend implements Backend {
 
     /** 32 · 127, of the largest integers there are: instructions that add pairs in 16 bits would not hold their sums. */
     private Tensor largest() {
-        MemorySegment blocks = MemorySegment.ofArray(new byte[(int) DType.Q8.bytes(32)]);
         float[] ones = new float[32];
-        float[] values = new float[32];
+        float[] values = new float[32 * 32];
         Arrays.fill(ones, 1);
         Arrays.fill(values, 127);
-        Quantization.quantize(values, DType.Q8, blocks, 0);
-        try (Tensor weight = weight(new HostTensor("largest", DType.Q8, new int[]{1, 32}, blocks), WeightRole.MATRIX)) {
+        MemorySegment blocks = MemorySegment.ofArray(new byte[(int) DType.Q8.bytes(values.length)]);
+        Quantization.quantize(values, 32, DType.Q8, blocks, 0);
+        try (Tensor weight = weight(new HostTensor("largest", DType.Q8, new int[]{32, 32}, blocks),
+                WeightRole.MATRIX)) {
             return tensorOps.linear(tensor(ones, 1, 32), weight);
         }
     }
@@ -282,8 +283,7 @@ final class OnnxBackend implements Backend {
     @Override
     public Tensor weight(HostTensor host, WeightRole role) {
         check();
-        if (!weightTypes().contains(host.dtype()) || host.dtype().isQuantized() && role != WeightRole.MATRIX
-                && role != WeightRole.EMBEDDING)
+        if (!weightTypes().contains(host.dtype()) || host.dtype().isQuantized() && role != WeightRole.MATRIX)
             throw new IllegalArgumentException(host.name() + " of type " + host.dtype() + " as " + role
                     + ", expected one of " + weightTypes());
         int rank = switch (role) {
@@ -297,7 +297,7 @@ final class OnnxBackend implements Backend {
             throw new IllegalArgumentException(
                     host.name() + " " + Arrays.toString(host.shape()) + " as " + role + ", expected " + rank
                             + " dimensions");
-        if (host.dtype().isQuantized() && (role == WeightRole.EMBEDDING || host.size() == 0 || fuses(Fused.BLOCKS))) {
+        if (host.dtype().isQuantized() && (host.size() == 0 || fuses(Fused.BLOCKS))) {
             var array = new OnnxArray(this, host, null, List.of());
             owned.add(array);
             return array;

@@ -145,8 +145,6 @@ final class OnnxTensorOps implements TensorOps {
     public Tensor embedding(Tensor table, Tensor ids) {
         int[] shape = Shapes.embedding(table, ids);
         checkIndexes(ids, table.dim(0));
-        if (table.dtype().isQuantized())
-            return backend.tensor(blockRows((OnnxArray) table, ids.toInts()), shape);
         return backend.record(shape, r -> rows(r, table, ids), table, ids);
     }
 
@@ -161,15 +159,6 @@ final class OnnxTensorOps implements TensorOps {
             throw new IllegalArgumentException("index " + id + ", expected 0 to " + (entries - 1));
     }
 
-    private static float[] blockRows(OnnxArray table, int[] ids) {
-        table.check();
-        int width = table.dim(1);
-        float[] rows = new float[Math.multiplyExact(ids.length, width)];
-        for (int i = 0; i < rows.length; i++)
-            rows[i] = table.host().getFloat((long) ids[i / width] * width + i % width);
-        return rows;
-    }
-
     /** Gathered as stored, and only then widened. */
     private static Value rows(Recording r, Tensor table, Tensor ids) {
         OnnxType type = OnnxType.of(table.dtype());
@@ -181,7 +170,7 @@ final class OnnxTensorOps implements TensorOps {
     @Override
     public Tensor embeddingBag(Tensor table, Tensor ids, Tensor weights) {
         int[] shape = Shapes.embeddingBag(table, ids, weights);
-        if (ids.dim(1) == 0 || table.dtype().isQuantized())
+        if (ids.dim(1) == 0)
             return TensorOps.super.embeddingBag(table, ids, weights);
         checkIndexes(ids, table.dim(0));
         return backend.record(shape, r -> {

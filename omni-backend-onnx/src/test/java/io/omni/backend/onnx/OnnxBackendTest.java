@@ -632,7 +632,7 @@ class OnnxBackendTest {
     @Test
     void blocksGiveWhatWidenedWeightsGive() {
         for (DType type : new DType[]{DType.BF16, DType.Q8, DType.Q4}) {
-            float[] values = new float[40 * 256];
+            float[] values = new float[64 * 256];
             for (int i = 0; i < values.length; i++)
                 values[i] = (float) Math.sin(i * 0.7) * (1 + i % 5);
             var data = java.lang.foreign.MemorySegment.ofArray(new byte[(int) type.bytes(values.length)]);
@@ -641,8 +641,8 @@ class OnnxBackendTest {
                     data.setAtIndex(java.lang.foreign.ValueLayout.JAVA_SHORT_UNALIGNED, i,
                             (short) (Float.floatToIntBits(values[i]) >> 16));
             else
-                io.omni.api.Quantization.quantize(values, type, data, 0);
-            var host = new HostTensor("w", type, new int[]{40, 256}, data);
+                io.omni.api.Quantization.quantize(values, 256, type, data, 0);
+            var host = new HostTensor("w", type, new int[]{64, 256}, data);
             float[] blocks = product(backend, host);
             try (var plain = new OnnxBackend(
                     new BackendOptions(2, Map.of("fused", "false", "weights", "stored")))) {
