@@ -1,6 +1,8 @@
 package io.omni.api.conformance;
 
 import io.omni.api.Backend;
+import io.omni.api.DType;
+import java.util.List;
 import java.util.Optional;
 
 /** What the parts of the suite share: the backend under test, and arguments for it. */
@@ -14,4 +16,9 @@ public interface Subject {
     Optional<Backend> small();
 
     Cases cases();
+
+    /** What {@link Backend#weightTypes} lists, in one order: a set's is another in each JVM, and a seed would not repeat. */
+    default List<DType> matrixTypes() {
+        return backend().weightTypes().stream().sorted().toList();
+    }
 }

@@ -27,7 +27,7 @@ public interface TensorOpsConformance extends Subject {
         int[][] sizes = {{0, 4, 3}, {1, 1, 1}, {1, 33, 5}, {1, 256, 70}, {2, 64, 9}, {5, 17, 31}, {4, 44, 20},
                 {3, 48, 24}, {5, 96, 31}, {33, 130, 65}, {17, 160, 33}, {0, 64, 32}, {1, 256, 96},
                 {2, 64, 32}, {3, 96, 64}, {5, 32, 160}, {71, 160, 32}};
-        for (DType type : backend().weightTypes())
+        for (DType type : matrixTypes())
             for (int[] size : sizes)
                 for (boolean biased : new boolean[]{false, true}) {
                     if (!Quantization.fits(type, size[2], size[1]))
@@ -53,7 +53,7 @@ public interface TensorOpsConformance extends Subject {
 
     @Test
     default void gatedMlp() {
-        for (DType type : backend().weightTypes())
+        for (DType type : matrixTypes())
             for (int[] size : new int[][]{{0, 32, 64}, {1, 64, 96}, {4, 32, 160}}) {
                 Argument x = cases().activation(size[0], size[1]);
                 Argument gate = cases().matrix(type, size[2], size[1]);

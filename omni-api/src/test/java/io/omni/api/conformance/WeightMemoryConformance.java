@@ -105,7 +105,7 @@ public interface WeightMemoryConformance extends Subject {
     }
 
     private DType[] floats() {
-        return backend().weightTypes().stream().filter(DType::isFloating).toArray(DType[]::new);
+        return matrixTypes().stream().filter(DType::isFloating).toArray(DType[]::new);
     }
 
     private byte[] bytes(DType type) {

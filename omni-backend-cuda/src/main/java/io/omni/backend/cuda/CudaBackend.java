@@ -75,7 +75,7 @@ final class CudaBackend implements Backend {
     public double precision() {
         return switch (compute) {
             case F32 -> 1e-5;
-            case F16 -> 4e-3;
+            case F16 -> 6e-3;
             default -> 3e-2;
         };
     }
