@@ -20,7 +20,8 @@ public interface AttentionOps {
      */
     default Tensor rotaryTable(Tensor positions, Rope rope) {
         int[] shape = Shapes.rotaryTable(positions, rope);
-        return make(Definitions.rotaryTable(own(positions).toFloats(), positions.dim(1), rope), shape);
+        return make(Definitions.rotaryTable(Shapes.own(positions, backend()).toFloats(), positions.dim(1), rope),
+                shape);
     }
 
     /**
@@ -74,8 +75,8 @@ public interface AttentionOps {
      */
     default void append(List<KvCache> caches, int layer, Tensor k, Tensor v, Packed packed) {
         Shapes.append(caches, layer, k, v, packed);
-        float[] keys = own(k).toFloats();
-        float[] values = own(v).toFloats();
+        float[] keys = Shapes.own(k, backend()).toFloats();
+        float[] values = Shapes.own(v, backend()).toFloats();
         for (int i = 0; i < packed.sequences(); i++)
             ((HostKvCache) caches.get(i)).append(layer, keys, values, packed.offsets()[i], packed.length(i));
     }
@@ -114,14 +115,6 @@ public interface AttentionOps {
     }
 
     private double[] doubles(Tensor x) {
-        return Definitions.doubles(own(x).toFloats());
-    }
-
-    /** The tensor, if it is this backend's. {@link Shapes} compares tensors with each other only. */
-    private Tensor own(Tensor x) {
-        if (x.backend() != backend())
-            throw new IllegalArgumentException("a tensor of another backend, " + x.backend().name()
-                    + ", than this one, " + backend().name());
-        return x;
+        return Definitions.doubles(Shapes.own(x, backend()).toFloats());
     }
 }

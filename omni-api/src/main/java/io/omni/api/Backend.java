@@ -18,9 +18,7 @@ public interface Backend extends AutoCloseable {
     /** What it computes on, with the memory free now. */
     Device device();
 
-    /**
-     * Types that {@link #weight} takes for {@link WeightRole#MATRIX}. Other roles take F32, F16 and BF16.
-     */
+    /** Types that {@link #weight} takes for {@link WeightRole#MATRIX}. Other roles take F32, F16 and BF16. */
     Set<DType> weightTypes();
 
     /**

@@ -87,14 +87,6 @@ public interface ConvOps {
     }
 
     private double[] doubles(Tensor x) {
-        return Definitions.doubles(own(x).toFloats());
-    }
-
-    /** The tensor, if it is this backend's. {@link Shapes} compares tensors with each other only. */
-    private Tensor own(Tensor x) {
-        if (x.backend() != backend())
-            throw new IllegalArgumentException("a tensor of another backend, " + x.backend().name()
-                    + ", than this one, " + backend().name());
-        return x;
+        return Definitions.doubles(Shapes.own(x, backend()).toFloats());
     }
 }

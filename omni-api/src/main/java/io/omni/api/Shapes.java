@@ -1,6 +1,7 @@
 package io.omni.api;
 
 import java.util.Arrays;
+import java.util.EnumSet;
 import java.util.List;
 import java.util.Set;
 
@@ -9,7 +10,18 @@ import java.util.Set;
  * first, so that every backend refuses the same arguments with the same message.
  */
 public final class Shapes {
+    /** What every backend takes for all roles but {@link WeightRole#MATRIX}. */
+    private static final Set<DType> PLAIN_TYPES = EnumSet.of(DType.F32, DType.F16, DType.BF16);
+
     private Shapes() {}
+
+    /** The tensor, if it is this backend's; the checks of operations compare tensors with each other only. */
+    static Tensor own(Tensor x, Backend backend) {
+        if (x.backend() != backend)
+            throw new IllegalArgumentException("a tensor of another backend, " + x.backend().name()
+                    + ", than this one, " + backend.name());
+        return x;
+    }
 
     /** The shape of a tensor of {@code count} values. */
     public static int[] tensor(int count, int... shape) {
@@ -23,8 +35,10 @@ public final class Shapes {
 
     /** The shape of a weight, if a backend whose matrices may be of {@code matrixTypes} takes it. */
     public static int[] weight(HostTensor host, WeightRole role, Set<DType> matrixTypes) {
-        if (role == WeightRole.MATRIX ? !matrixTypes.contains(host.dtype()) : !host.dtype().isFloating())
-            throw new IllegalArgumentException(host.name() + " of type " + host.dtype() + " as " + role);
+        Set<DType> types = role == WeightRole.MATRIX ? matrixTypes : PLAIN_TYPES;
+        if (!types.contains(host.dtype()))
+            throw new IllegalArgumentException(
+                    host.name() + " of type " + host.dtype() + " as " + role + ", expected one of " + types);
         int rank = switch (role) {
             case VECTOR -> 1;
             case MATRIX, EMBEDDING -> 2;

@@ -148,7 +148,7 @@ public interface TensorOps {
 
     /** Rows {@code from} (inclusive) to {@code to} (exclusive) of the outermost dimension. */
     default Tensor slice(Tensor x, int from, int to) {
-        int[] shape = Shapes.slice(own(x), from, to);
+        int[] shape = Shapes.slice(Shapes.own(x, backend()), from, to);
         int row = x.dim(0) == 0 ? 0 : (int) (x.size() / x.dim(0));
         if (x.dtype() == DType.I32)
             return backend().tensor(Arrays.copyOfRange(x.toInts(), from * row, to * row), shape);
@@ -158,7 +158,7 @@ public interface TensorOps {
     /** The tensors one after another along the outermost dimension; all others must agree. At least one tensor. */
     default Tensor concat(List<Tensor> parts) {
         int[] shape = Shapes.concat(parts);
-        own(parts.getFirst());
+        Shapes.own(parts.getFirst(), backend());
         if (parts.getFirst().dtype() == DType.I32) {
             var ints = parts.stream().flatMapToInt(t -> Arrays.stream(t.toInts())).toArray();
             return backend().tensor(ints, shape);
@@ -175,7 +175,7 @@ public interface TensorOps {
 
     /** The same elements in another shape of the same size. */
     default Tensor reshape(Tensor x, int... shape) {
-        Shapes.reshape(own(x), shape);
+        Shapes.reshape(Shapes.own(x, backend()), shape);
         return x.dtype() == DType.I32 ? backend().tensor(x.toInts(), shape) : backend().tensor(x.toFloats(), shape);
     }
 
@@ -230,7 +230,7 @@ public interface TensorOps {
      */
     default Tensor sample(Tensor logits, List<Sampler> samplers) {
         Shapes.sample(logits, samplers);
-        float[] values = own(logits).toFloats();
+        float[] values = Shapes.own(logits, backend()).toFloats();
         int vocabulary = logits.dim(1);
         // all of them before the first draw, as a draw changes its sampler
         for (Sampler sampler : samplers)
@@ -248,14 +248,6 @@ public interface TensorOps {
     }
 
     private double[] doubles(Tensor x) {
-        return Definitions.doubles(own(x).toFloats());
-    }
-
-    /** The tensor, if it is this backend's. {@link Shapes} compares tensors with each other only. */
-    private Tensor own(Tensor x) {
-        if (x.backend() != backend())
-            throw new IllegalArgumentException("a tensor of another backend, " + x.backend().name()
-                    + ", than this one, " + backend().name());
-        return x;
+        return Definitions.doubles(Shapes.own(x, backend()).toFloats());
     }
 }

@@ -10,6 +10,7 @@ import io.omni.api.HostTensor;
 import io.omni.api.KvCache;
 import io.omni.api.MoeOps;
 import io.omni.api.Scope;
+import io.omni.api.Shapes;
 import io.omni.api.Tensor;
 import io.omni.api.TensorOps;
 import io.omni.api.WeightRole;
@@ -19,13 +20,15 @@ import java.lang.foreign.ValueLayout;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Arrays;
+import java.util.Collections;
+import java.util.EnumSet;
 import java.util.Set;
 import java.util.stream.Stream;
 
 /** The SPI in native memory and Vector API kernels. */
 final class CpuBackend implements Backend {
-    private static final Set<DType> WEIGHT_TYPES = Set.of(DType.F32, DType.F16, DType.BF16, DType.Q8,
-            DType.Q4);
+    private static final Set<DType> WEIGHT_TYPES = Collections
+            .unmodifiableSet(EnumSet.of(DType.F32, DType.F16, DType.BF16, DType.Q8, DType.Q4));
 
     final Memory memory = new Memory();
     final Workers workers;
@@ -83,7 +86,7 @@ final class CpuBackend implements Backend {
 
     @Override
     public Tensor tensor(float[] values, int... shape) {
-        checkSize(values.length, shape);
+        Shapes.tensor(values.length, shape);
         CpuTensor tensor = make(shape);
         MemorySegment.copy(values, 0, Memory.ALL, ValueLayout.JAVA_FLOAT, tensor.address(), values.length);
         return tensor;
@@ -91,41 +94,16 @@ final class CpuBackend implements Backend {
 
     @Override
     public Tensor tensor(int[] values, int... shape) {
-        checkSize(values.length, shape);
+        Shapes.tensor(values.length, shape);
         CpuTensor tensor = make(DType.I32, shape);
         MemorySegment.copy(values, 0, Memory.ALL, ValueLayout.JAVA_INT, tensor.address(), values.length);
         return tensor;
     }
 
-    private static void checkSize(int values, int[] shape) {
-        for (int n : shape)
-            if (n < 0)
-            throw new IllegalArgumentException("shape " + Arrays.toString(shape));
-        if (HostTensor.size(shape) != values)
-            throw new IllegalArgumentException(values + " values for shape " + Arrays.toString(shape));
-    }
-
     @Override
     public Tensor weight(HostTensor host, WeightRole role) {
         checkOpen();
-        if (!WEIGHT_TYPES.contains(host.dtype()))
-            throw new IllegalArgumentException(
-                    host.name() + " of type " + host.dtype() + ", expected one of " + WEIGHT_TYPES);
-        int rank = switch (role) {
-            case VECTOR -> 1;
-            case MATRIX, EMBEDDING -> 2;
-            case CONV1D, CONV_TRANSPOSE1D -> 3;
-            case CONV2D -> 4;
-            case CONV3D -> 5;
-        };
-        if (host.dtype().isQuantized() && role != WeightRole.MATRIX)
-            throw new IllegalArgumentException(
-                    host.name() + " of type " + host.dtype() + " as " + role + ", expected " + WeightRole.MATRIX);
-        int[] shape = host.shape().clone();
-        if (shape.length != rank)
-            throw new IllegalArgumentException(
-                    host.name() + " of shape " + Arrays.toString(shape) + " as " + role + ": expected " + rank
-                            + " dimensions");
+        int[] shape = Shapes.weight(host, role, WEIGHT_TYPES);
         Layout layout = Layout.of(role);
         if (role == WeightRole.VECTOR) {
             Block block = Block.of(memory, 4 * host.size());

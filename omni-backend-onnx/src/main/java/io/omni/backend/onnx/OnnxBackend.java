@@ -19,6 +19,7 @@ import io.omni.api.MoeOps;
 import io.omni.api.OutOfMemoryException;
 import io.omni.api.Quantization;
 import io.omni.api.Scope;
+import io.omni.api.Shapes;
 import io.omni.api.Tensor;
 import io.omni.api.TensorOps;
 import io.omni.api.WeightRole;
@@ -243,7 +244,7 @@ final class OnnxBackend implements Backend {
     @Override
     public Tensor tensor(float[] values, int... shape) {
         OnnxScope scope = openScope();
-        checkSize(values.length, shape);
+        Shapes.tensor(values.length, shape);
         Storage storage = Storage.allocate(memory, OnnxType.FLOAT, Recording.longs(shape));
         MemorySegment.copy(values, 0, storage.memory, ValueLayout.JAVA_FLOAT, 0, values.length);
         return own(scope, new OnnxArray(this, shape.clone(), DType.F32, storage, List.of()));
@@ -252,18 +253,10 @@ final class OnnxBackend implements Backend {
     @Override
     public Tensor tensor(int[] values, int... shape) {
         OnnxScope scope = openScope();
-        checkSize(values.length, shape);
+        Shapes.tensor(values.length, shape);
         Storage storage = Storage.allocate(memory, OnnxType.INT32, Recording.longs(shape));
         MemorySegment.copy(values, 0, storage.memory, ValueLayout.JAVA_INT, 0, values.length);
         return own(scope, new OnnxArray(this, shape.clone(), DType.I32, storage, List.of()));
-    }
-
-    private static void checkSize(int length, int[] shape) {
-        for (int n : shape)
-            if (n < 0)
-            throw new IllegalArgumentException("shape " + Arrays.toString(shape));
-        if (HostTensor.size(shape) != length)
-            throw new IllegalArgumentException(length + " values for shape " + Arrays.toString(shape));
     }
 
     private OnnxArray own(OnnxScope scope, OnnxArray array) {
@@ -283,20 +276,7 @@ final class OnnxBackend implements Backend {
     @Override
     public Tensor weight(HostTensor host, WeightRole role) {
         check();
-        if (!weightTypes().contains(host.dtype()) || host.dtype().isQuantized() && role != WeightRole.MATRIX)
-            throw new IllegalArgumentException(host.name() + " of type " + host.dtype() + " as " + role
-                    + ", expected one of " + weightTypes());
-        int rank = switch (role) {
-            case VECTOR -> 1;
-            case MATRIX, EMBEDDING -> 2;
-            case CONV1D, CONV_TRANSPOSE1D -> 3;
-            case CONV2D -> 4;
-            case CONV3D -> 5;
-        };
-        if (host.shape().length != rank)
-            throw new IllegalArgumentException(
-                    host.name() + " " + Arrays.toString(host.shape()) + " as " + role + ", expected " + rank
-                            + " dimensions");
+        Shapes.weight(host, role, weightTypes());
         if (host.dtype().isQuantized() && (host.size() == 0 || fuses(Fused.BLOCKS))) {
             var array = new OnnxArray(this, host, null, List.of());
             owned.add(array);
