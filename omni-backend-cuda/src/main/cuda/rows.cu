@@ -1,23 +1,23 @@
 // Moving rows: embeddings, scatter, transposition. An index out of range makes a row of zeros or is left out.
-#include "blocks.cuh"
+#include "common.cuh"
 
 // A block a row.
 template <class W, class T>
 DEVICE void embedding(const W* table, const int* ids, T* y, int features, int entries, int wide) {
     int id = ids[blockIdx.x];
     bool known = id >= 0 && id < entries;
-    auto row = row_of(table, known ? id : 0, entries, features);
+    const W* row = table + (long long)(known ? id : 0) * features;
     y += (long long)blockIdx.x * features;
     if (wide) {
         for (int i = threadIdx.x * 8; i < features; i += blockDim.x * 8) {
             float v[8] = {};
             if (known)
-                load8(row, i, v);
+                load8(row + i, v);
             store8(y + i, v);
         }
     } else {
         for (int i = threadIdx.x; i < features; i += blockDim.x)
-            y[i] = from_float<T>(known ? element(row, i) : 0.0f);
+            y[i] = from_float<T>(known ? to_float(row[i]) : 0.0f);
     }
 }
 
@@ -32,7 +32,7 @@ DEVICE void embedding_bag(const W* table, const int* ids, const float* weights, 
         for (int j = 0; j < n; j++) {
             int id = ids[j];
             if (id >= 0 && id < entries)
-                sum = fmaf(element(row_of(table, id, entries, features), i), weights ? weights[j] : 1.0f, sum);
+                sum = fmaf(to_float(table[(long long)id * features + i]), weights ? weights[j] : 1.0f, sum);
         }
         y[(long long)blockIdx.x * features + i] = from_float<T>(sum);
     }
@@ -92,12 +92,6 @@ ROWS(float, f32, float, f32)
 ROWS(bf16, bf16, float, f32)
 ROWS(f16, f16, float, f32)
 ROWS(f16, f16, f16, f16)
-ROWS(q8, q8, bf16, bf16)
-ROWS(q8, q8, f16, f16)
-ROWS(q8, q8, float, f32)
-ROWS(q4, q4, bf16, bf16)
-ROWS(q4, q4, f16, f16)
-ROWS(q4, q4, float, f32)
 
 #define SCATTER(T, NAME)                                                                                               \
     KERNEL(128)                                                                                                        \

@@ -228,12 +228,7 @@ final class CudaBackend implements Backend {
 
     @Override
     public Tensor weight(HostTensor host, WeightRole role) {
-        if (!WEIGHTS.contains(host.dtype()))
-            throw new IllegalArgumentException(
-                    host.name() + " of type " + host.dtype() + ", expected one of " + WEIGHTS);
-        if (host.shape().length != Layout.rank(role))
-            throw new IllegalArgumentException(host.name() + " " + Arrays.toString(host.shape()) + " as " + role
-                    + ", expected " + Layout.rank(role) + " dimensions");
+        int[] shape = Shapes.weight(host, role, WEIGHTS);
         return withStream(stream -> {
             DType stored = stored(host.dtype(), role);
             Block block = pool.allocate(host.data().byteSize(), stream);
@@ -244,7 +239,7 @@ final class CudaBackend implements Backend {
                 // of a row in a block: what is there beside the scales, in words
                 int words = (host.dtype().blockBytes() / side - 2) / 4;
                 stream.kernel("lay_out_blocks").in(block).out(laidOut).u64(host.size() / side)
-                        .i32(host.shape()[1] / side).i32(words)
+                        .i32(shape[1] / side).i32(words)
                         .launch(Grid.elements(host.size() / side * words, false), 1, 1, 256, 0);
                 pool.free(block);
                 block = laidOut;
@@ -258,21 +253,19 @@ final class CudaBackend implements Backend {
             int[] axes = Layout.axes(role);
             if (axes != null) {
                 Block permuted = pool.allocate(block.bytes, stream);
-                tensorOps.permute(stream, block, block.address, permuted, stored, host.shape(), axes);
+                tensorOps.permute(stream, block, block.address, permuted, stored, shape, axes);
                 pool.free(block);
                 block = permuted;
             }
-            return new CudaTensor(this, stored, host.shape().clone(), block, block.address, role);
+            return new CudaTensor(this, stored, shape, block, block.address, role);
         });
     }
 
-    /** What a weight is kept as: blocks where kernels read them, vectors in float32, all else beside activations. */
+    /** What a weight is kept as: blocks as they are, vectors in float32, all else beside activations. */
     private DType stored(DType dtype, WeightRole role) {
         if (role == WeightRole.VECTOR)
             return DType.F32;
-        if (dtype.isQuantized() && (role == WeightRole.MATRIX || role == WeightRole.EMBEDDING))
-            return dtype;
-        return compute == DType.F32 && !dtype.isQuantized() ? dtype : compute;
+        return compute == DType.F32 || dtype.isQuantized() ? dtype : compute;
     }
 
     static void convert(Stream stream, Block from, long address, DType fromType, Block to, DType toType, long n) {

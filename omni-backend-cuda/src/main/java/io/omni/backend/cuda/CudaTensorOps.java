@@ -204,7 +204,7 @@ final class CudaTensorOps implements TensorOps {
     @Override
     public Tensor embedding(Tensor table, Tensor ids) {
         int[] shape = Shapes.embedding(table, ids);
-        CudaTensor rows = backend.matrix(table);
+        CudaTensor rows = backend.matrix(backend.plain(table));
         CudaTensor index = backend.own(ids);
         CudaTensor y = backend.make(shape);
         int features = rows.dim(1);
@@ -216,7 +216,7 @@ final class CudaTensorOps implements TensorOps {
     @Override
     public Tensor embeddingBag(Tensor table, Tensor ids, Tensor weights) {
         int[] shape = Shapes.embeddingBag(table, ids, weights);
-        CudaTensor rows = backend.matrix(table);
+        CudaTensor rows = backend.matrix(backend.plain(table));
         CudaTensor index = backend.own(ids);
         CudaTensor factors = backend.vector(weights);
         CudaTensor y = backend.make(shape);

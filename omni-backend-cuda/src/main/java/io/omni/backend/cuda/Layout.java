@@ -27,14 +27,4 @@ final class Layout {
             stored[i] = shape[axes[i]];
         return stored;
     }
-
-    static int rank(WeightRole role) {
-        return switch (role) {
-            case VECTOR -> 1;
-            case MATRIX, EMBEDDING -> 2;
-            case CONV1D, CONV_TRANSPOSE1D -> 3;
-            case CONV2D -> 4;
-            case CONV3D -> 5;
-        };
-    }
 }

@@ -153,7 +153,7 @@ class CudaBackendTest {
                     java.lang.foreign.MemorySegment.ofArray(new byte[1])), WeightRole.VECTOR))
                     .isInstanceOf(IllegalArgumentException.class);
             assertThatThrownBy(() -> one.weight(HostTensor.of("w", new float[1], 1), WeightRole.MATRIX))
-                    .isInstanceOf(IllegalArgumentException.class).hasMessageContaining("w [1] as MATRIX");
+                    .isInstanceOf(IllegalArgumentException.class).hasMessageContaining("w of shape [1] as MATRIX");
             assertThatThrownBy(() -> one.tensorOps().sampler(new Sampling(true, 1, 0, 1, 1, new int[]{9}, 0), 9,
                     new int[0])).isInstanceOf(IllegalArgumentException.class);
             assertThatThrownBy(
