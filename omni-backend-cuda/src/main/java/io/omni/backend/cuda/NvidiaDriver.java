@@ -110,7 +110,8 @@ final class NvidiaDriver implements Driver {
         try {
             return new NvidiaDriver();
         } catch (LinkageError e) {
-            throw new BackendException("JCuda's native library does not load: " + e.getMessage().lines().findFirst()
+            // some have no message, and others many lines
+            throw new BackendException("JCuda's native library does not load: " + e.toString().lines().findFirst()
                     .orElse(""), e);
         }
     }

@@ -64,6 +64,18 @@ final class Emulation {
         return made;
     }
 
+    /** A folder with a libcuda.so.1 that runs kernels on the host. */
+    static synchronized Path driver() throws IOException {
+        Path kernels = library();
+        Path folder = kernels.resolveSibling(kernels.getFileName().toString().replace(".so", "-driver"));
+        Path made = Files.createDirectories(folder).resolve(DriverProbe.LIBRARY);
+        if (!Files.exists(made))
+            Tools.output("g++", "-std=c++17", "-O2", "-fPIC", "-shared", "-Wl,-soname," + DriverProbe.LIBRARY,
+                    "-Wl,-rpath," + kernels.getParent(), "-o", made.toString(), "src/test/cuda/driver.cpp",
+                    kernels.toString());
+        return folder;
+    }
+
     private static String digest(Path... folders) throws IOException {
         try {
             MessageDigest digest = MessageDigest.getInstance("SHA-256");
