@@ -81,6 +81,10 @@ record Bench(Backend backend, DType type, DType cacheType, int rounds, Roofline 
     }
 
     double percentOfRead(double bytes, double seconds) {
-        return 100 * bytes / seconds / 1e9 / roofline.readGigabytes();
+        return 100 * secondsToRead(bytes) / seconds;
+    }
+
+    double secondsToRead(double bytes) {
+        return bytes / 1e9 / roofline.readGigabytes();
     }
 }

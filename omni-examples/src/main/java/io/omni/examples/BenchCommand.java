@@ -22,24 +22,30 @@ import picocli.CommandLine.Spec;
 final class BenchCommand implements Callable<Integer> {
     /** What can be measured. */
     enum Section {
-        DECODER, AUDIO, VISION, SPEECH, GROWTH, ALL
+        DECODER, AUDIO, VISION, SPEECH, LATENCY, GROWTH, ALL
     }
 
     @Parameters(arity = "0..*", paramLabel = "SECTION", description = {"What to measure (default: decoder):",
-            "decoder  layers of the Thinker: prompt, decoding, head;", "audio    the audio encoder on 30 s of sound;",
+            "decoder  layers of the Thinker: prompt, decoding, head, batches;",
+            "audio    the audio encoder on 30 s of sound;",
             "vision   the vision encoder on an image of 768 x 768;",
             "speech   the Talker with its code predictor, and Code2Wav;",
-            "growth   decoder layers against context, prompt, batch and threads;", "all      all of these."})
+            "latency  a question of 10 s of sound to a whole model: first text, first sound, all of it;",
+            "growth   decoder layers against context, prompt, batch and threads;",
+            "all      all of these but latency, which needs a folder and memory for all layers."})
     private Set<Section> sections = EnumSet.noneOf(Section.class);
 
-    @Option(names = "--layers", paramLabel = "N", defaultValue = "2", description = "Decoder layers (default: ${DEFAULT-VALUE}; the real model has 48). The other sections but growth have all of theirs.")
-    private int layers;
+    @Option(names = "--layers", paramLabel = "N", description = "decoder, growth: layers of the Thinker (default: 2; the real model has 48). latency: most layers of Thinker, Talker and audio encoder (default: all, 48, 20 and 32). Other sections have all of theirs.")
+    private Integer layers;
 
     @Option(names = "--prompt", paramLabel = "N", defaultValue = "256", description = "decoder: tokens read at once (default: ${DEFAULT-VALUE}).")
     private int prompt;
 
-    @Option(names = "--decode", paramLabel = "N", defaultValue = "32", description = "Tokens decoded one by one (default: ${DEFAULT-VALUE}).")
+    @Option(names = "--decode", paramLabel = "N", defaultValue = "32", description = "Tokens decoded one by one, or of latency's answer (default: ${DEFAULT-VALUE}).")
     private int decode;
+
+    @Option(names = "--model", paramLabel = "DIR", description = "latency: folder with a checkpoint's tokenizer and template, such as reference/tiny/model; its weights are not read.")
+    private Path model;
 
     @Option(names = "--contexts", paramLabel = "N", split = ",", defaultValue = "1,1024,4096,8192,16384,32000", description = "growth: tokens in the cache while decoding (default: ${DEFAULT-VALUE}).")
     private int[] contexts;
@@ -47,7 +53,7 @@ final class BenchCommand implements Callable<Integer> {
     @Option(names = "--prompts", paramLabel = "N", split = ",", defaultValue = "16,64,256,1024,2048", description = "growth: tokens read at once (default: ${DEFAULT-VALUE}).")
     private int[] prompts;
 
-    @Option(names = "--batches", paramLabel = "N", split = ",", defaultValue = "1,2,4,8,16,32", description = "growth: sequences that decode together (default: ${DEFAULT-VALUE}).")
+    @Option(names = "--batches", paramLabel = "N", split = ",", description = "decoder, growth: sequences that decode together (default: 1 for decoder, 1,2,4,8,16,32 for growth).")
     private int[] batches;
 
     @Option(names = "--plot", paramLabel = "FILE", description = "growth: draw the curves, as SVG.")
@@ -73,33 +79,48 @@ final class BenchCommand implements Callable<Integer> {
 
     @Override
     public Integer call() {
-        if (layers < 1 || prompt < 1 || decode < 1 || rounds < 1)
+        int decoderLayers = layers == null ? 2 : layers;
+        int[] together = batches == null ? new int[]{1} : batches;
+        int[] growing = batches == null ? new int[]{1, 2, 4, 8, 16, 32} : batches;
+        if (decoderLayers < 1 || prompt < 1 || decode < 1 || rounds < 1)
             throw new IllegalArgumentException("--layers, --prompt, --decode and --rounds must be 1 or more");
-        for (int[] list : List.of(contexts, prompts, batches))
+        for (int[] list : List.of(contexts, prompts, together))
             for (int n : list)
                 if (n < 1)
                 throw new IllegalArgumentException(
                         n + " in --contexts, --prompts or --batches, expected 1 or more");
+        if (sections.contains(Section.LATENCY) && model == null)
+            throw new IllegalArgumentException("latency needs --model, a folder with a tokenizer");
         PrintWriter out = spec.commandLine().getOut();
         int cores = threads > 0 ? threads : Runtime.getRuntime().availableProcessors();
         BackendOptions options = new BackendOptions(threads, Map.of());
         try (Backend chosen = backend != null ? Backends.load(backend, options) : Backends.best(options)) {
             out.printf("backend %s, %s (%s), %d threads; real widths, %s weights, random; %s cache%n", chosen.name(),
                     chosen.device().name(), chosen.device().detail(), cores, weights, kvCache);
-            Roofline roofline = Roofline.measure(cores);
-            out.printf("roofline: %.1f GB/s read, %.0f GFLOP/s float32 multiply-add, on the host%n",
-                    roofline.readGigabytes(), roofline.gigaflops());
+            Roofline host = Roofline.measure(cores);
+            double copied = Roofline.copied(chosen);
+            // a card reads its own memory
+            Roofline roofline = new Roofline(Math.max(host.readGigabytes(), copied), host.gigaflops());
+            out.printf(
+                    "roofline: %.1f GB/s read, %.0f GFLOP/s float32 multiply-add, on the host; %.1f GB/s copied by the"
+                            + " backend%n",
+                    host.readGigabytes(), host.gigaflops(), copied);
             Bench bench = new Bench(chosen, type(), RunCommand.cacheType(kvCache), rounds, roofline, out);
             if (sections.isEmpty() || wants(Section.DECODER))
-                new DecoderBench(bench, layers, prompt, decode).run();
+                new DecoderBench(bench, Bench.config(config -> Bench.decoderOnly(config, decoderLayers)), prompt,
+                        decode,
+                        together).run();
             if (wants(Section.AUDIO))
                 EncoderBench.audio(bench);
             if (wants(Section.VISION))
                 EncoderBench.vision(bench);
             if (wants(Section.SPEECH))
                 SpeechBench.run(bench);
+            if (sections.contains(Section.LATENCY))
+                new LatencyBench(bench, LatencyBench.config(model, layers == null ? Integer.MAX_VALUE : layers), model,
+                        decode).run();
             if (wants(Section.GROWTH))
-                new GrowthBench(bench, layers, decode, contexts, prompts, batches, cores).run(plot);
+                new GrowthBench(bench, decoderLayers, decode, contexts, prompts, growing, cores).run(plot);
         }
         return 0;
     }

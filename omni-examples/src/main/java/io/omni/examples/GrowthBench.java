@@ -134,7 +134,7 @@ final class GrowthBench {
     }
 
     /** A cache of random keys and values, as if {@code tokens} tokens had been read. */
-    private static KvCache filled(OmniModel model, int tokens) {
+    static KvCache filled(OmniModel model, int tokens) {
         Backend backend = model.backend();
         KvCache cache = model.thinker().newCache();
         CacheSpec spec = cache.spec();
@@ -183,7 +183,7 @@ final class GrowthBench {
         });
     }
 
-    private static RopeIndex thinkerRope(OmniModel model, int[] ids) {
+    static RopeIndex thinkerRope(OmniModel model, int[] ids) {
         return RopeIndex.of(ids, model.config().thinker().tokens(),
                 model.config().thinker().vision().spatialMergeSize(), new int[0], List.of(), List.of(), false);
     }

@@ -1,9 +1,14 @@
 package io.omni.examples;
 
+import io.omni.api.Backend;
+import io.omni.api.Scope;
+import io.omni.api.Tensor;
+import io.omni.api.TensorOps;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.nio.ByteOrder;
 import java.util.Arrays;
+import java.util.List;
 import java.util.concurrent.Callable;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.ExecutorService;
@@ -26,6 +31,9 @@ record Roofline(double readGigabytes, double gigaflops) {
     private static final VectorSpecies<Float> FLOATS = FloatVector.SPECIES_PREFERRED;
     private static final long BYTES = 256L << 20;
     private static final int ROUNDS = 7;
+    /** 128 MB of float32, beyond any card's cache. */
+    private static final int COPIED_ROWS = 1 << 15;
+    private static final int COPIED_WIDTH = 1 << 10;
 
     static Roofline measure(int threads) {
         try (Arena arena = Arena.ofShared(); ExecutorService pool = Executors.newFixedThreadPool(threads)) {
@@ -36,6 +44,30 @@ record Roofline(double readGigabytes, double gigaflops) {
             double compute = median(pool, threads, i -> multiplyAdd());
             return new Roofline(part * threads / read / 1e9,
                     2.0 * STEPS * 16 * FLOATS.length() * threads / compute / 1e9);
+        }
+    }
+
+    /**
+     * GB a second that the backend's own memory is read and written with, where one matrix is put together from two: on a
+     * card, whose memory is not the host's, the read roofline.
+     */
+    static double copied(Backend backend) {
+        TensorOps ops = backend.tensorOps();
+        try (Scope scope = backend.scope()) {
+            Tensor first = backend.tensor(new float[COPIED_ROWS / 128 * COPIED_WIDTH], COPIED_ROWS / 128, COPIED_WIDTH);
+            while (first.dim(0) < COPIED_ROWS)
+                first = ops.concat(List.of(first, first));
+            Tensor second = ops.concat(List.of(first));
+            double[] seconds = new double[ROUNDS];
+            for (int round = -1; round < ROUNDS; round++)
+                try (Scope copy = backend.scope()) {
+                    ops.slice(second, 0, 1).toFloats();
+                    long start = System.nanoTime();
+                    ops.slice(ops.concat(List.of(first, second)), 0, 1).toFloats();
+                    if (round >= 0)
+                        seconds[round] = (System.nanoTime() - start) / 1e9;
+                }
+            return 2 * 2 * 4.0 * COPIED_ROWS * COPIED_WIDTH / Bench.median(seconds) / 1e9;
         }
     }
 

@@ -87,7 +87,7 @@ final class SpeechBench {
         double step = Bench.median(steps);
         double codes = Bench.median(others);
         DecoderConfig text = config.talker().text();
-        double bytes = (double) text.numHiddenLayers() * DecoderBench.layerBytes(text, bench.type());
+        double bytes = text.numHiddenLayers() * DecoderBench.layerBytes(text, bench.type(), 1);
         bench.out().printf("talker:   %6.1f ms a frame (12.5 a second): step %.1f ms, %.0f %% of the read roofline;"
                 + " the other %d codes %.1f ms%n", 1000 * (step + codes), 1000 * step,
                 bench.percentOfRead(bytes, step), config.talker().numCodeGroups() - 1, 1000 * codes);
