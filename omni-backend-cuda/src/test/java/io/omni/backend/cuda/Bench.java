@@ -114,7 +114,10 @@ final class Bench {
                 backend.stream().synchronize();
                 long start = System.nanoTime();
                 for (int i = 0; i < rounds; i++)
-                    operation.run(x, i).close();
+                    // what an operation makes on its way is freed too
+                    try (Scope round = backend.scope()) {
+                        operation.run(x, i);
+                    }
                 backend.stream().synchronize();
                 if (sample >= 0)
                     micros[sample] = (System.nanoTime() - start) / 1e3 / rounds;
