@@ -61,6 +61,14 @@ public final class Omni implements AutoCloseable {
         return builder().load(directory);
     }
 
+    /**
+     * A processor and a model that were made apart, such as {@link OmniModel#random}, whose weights mean nothing and whose
+     * speed does. Closing the result closes both, and not the backend.
+     */
+    public static Omni of(OmniProcessor processor, OmniModel model) {
+        return new Omni(processor, model, ProcessorOptions.defaults(), null);
+    }
+
     /** Chooses backend, types and limits before loading. */
     public static Builder builder() {
         return new Builder();

@@ -7,7 +7,6 @@ import io.omni.core.Code2WavConfig;
 import io.omni.core.Omni;
 import io.omni.core.OmniConfig;
 import io.omni.core.Options;
-import io.omni.core.RandomOmni;
 import io.omni.core.Reply;
 import io.omni.processor.Message;
 import io.omni.processor.OmniProcessor;
@@ -102,7 +101,7 @@ final class LatencyBench {
     private Omni open() {
         OmniProcessor processor = OmniProcessor.load(folder);
         try {
-            return RandomOmni.of(processor, bench.model(config));
+            return Omni.of(processor, bench.model(config));
         } catch (RuntimeException | Error e) {
             processor.close();
             throw e;
