@@ -196,7 +196,7 @@ final class CpuMoeOps implements MoeOps {
         }
         int longest = most;
         boolean quantised = groups.stream().anyMatch(group -> group.down.dtype().isQuantized());
-        int each = quantised ? 2 * Quantized.BLOCK : tokens < 4 ? 32 : 48;
+        int each = quantised ? 2 * Quantized.BLOCK : tokens < 4 ? 32 : 144;
         backend.workers.run(CpuTensorOps.parts(hidden, each), task -> {
             int o = task * each;
             int n = Math.min(each, hidden - o);

@@ -2,6 +2,7 @@ package io.omni.backend.cpu;
 
 import io.omni.api.DType;
 import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
 import java.nio.ByteOrder;
 import java.util.Arrays;
 import jdk.incubator.vector.FloatVector;
@@ -23,6 +24,7 @@ import jdk.incubator.vector.VectorSpecies;
 final class Product {
     private static final int TILE_ROWS = 4;
     private static final int TILE_OUTS = 6;
+    private static final int MOST_ROWS = 5;
     // a block of weight rows as floats stays in the second-level cache while all rows of x pass by
     private static final long BLOCK_BYTES = 384 << 10;
     private static final int MOST_OUTS = 48;
@@ -34,6 +36,10 @@ final class Product {
     private static final VectorSpecies<Short> S = Lanes.S;
     private static final MemorySegment ALL = Memory.ALL;
     private static final ByteOrder ORDER = ByteOrder.LITTLE_ENDIAN;
+    private static final ValueLayout.OfLong LONG = ValueLayout.JAVA_LONG_UNALIGNED;
+
+    @SuppressWarnings("unused")
+    private static long unused;
 
     private Product() {}
 
@@ -63,13 +69,13 @@ final class Product {
         // bfloat16 is widened each time it is read, in two instructions, which is as fast as reading floats
         boolean widen = w.dtype() == DType.F16;
         int block = Math.min(widen ? outputsPerBlock(in) : MOST_OUTS, endOut - firstOut);
-        // the lanes of four rows of outputs, padded to whole groups; then the widened weights
+        // the lanes of some rows of outputs, padded to whole groups; then the widened weights
         int padded = (block + Lanes.LANES - 1) / Lanes.LANES * Lanes.LANES;
         long sumsRow = (long) VECTOR * padded;
-        long bytes = TILE_ROWS * sumsRow + (widen ? 4L * in * block : 0);
+        long bytes = MOST_ROWS * sumsRow + (widen ? 4L * in * block : 0);
         long sums = memory.take(bytes);
         try {
-            long wide = sums + TILE_ROWS * sumsRow;
+            long wide = sums + MOST_ROWS * sumsRow;
             for (int o = firstOut; o < endOut; o += block) {
                 int n = Math.min(block, endOut - o);
                 long weights = w.row(o);
@@ -82,10 +88,12 @@ final class Product {
                     stride = 4L * in;
                     halves = false;
                 }
+                long ahead = w.row(o + n);
+                long endAhead = w.row(Math.min(endOut, o + n + block));
                 for (int r = from; r < to;) {
-                    int count = to - r >= 3 ? Math.min(to - r, TILE_ROWS) : halves ? to - r : 1;
+                    int count = halves ? halvesTogether(to - r) : to - r >= 3 ? Math.min(to - r, TILE_ROWS) : 1;
                     if (halves)
-                        halves(x, r, count, weights, stride, in, n, sums, sumsRow);
+                        ahead = halves(x, r, count, weights, stride, in, n, sums, sumsRow, ahead, endAhead);
                     else
                         floats(x, r, count, weights, stride, in, n, sums, sumsRow);
                     for (int i = 0; i < count; i++)
@@ -96,6 +104,12 @@ final class Product {
         } finally {
             memory.give(sums, bytes);
         }
+    }
+
+    /** Four rows, or five if fives and fours then take all. */
+    private static int halvesTogether(int rows) {
+        int fives = rows % TILE_ROWS;
+        return fives > 0 && rows >= MOST_ROWS * fives ? MOST_ROWS : Math.min(rows, TILE_ROWS);
     }
 
     private static void floats(long[] x, int r, int count, long w, long stride, int in, int outs, long sums, long row) {
@@ -120,14 +134,34 @@ final class Product {
                     floatsRest(x[r + i] + 4L * end, w + o * stride + 4L * end, in - end, sums + i * row + VECTOR * o);
     }
 
-    private static void halves(long[] x, int r, int count, long w, long stride, int in, int outs, long sums, long row) {
+    /**
+     * Sums of some rows. On its way it reads what comes next, a little with each step, so that memory works while numbers
+     * are multiplied: short rows leave the processor's own prefetching no time to begin.
+     *
+     * @return how far it has read ahead
+     */
+    private static long halves(long[] x, int r, int count, long w, long stride, int in, int outs, long sums, long row,
+            long ahead, long endAhead) {
         int end = Lanes.F.loopBound(in);
+        long bytes = 4L * in;
+        long touched = 0;
         int o = 0;
-        if (count >= 3) {
+        if (count == MOST_ROWS)
+            for (; o + 4 <= outs; o += 4) {
+                boolean more = ahead + bytes <= endAhead;
+                touched |= halves5x4(x[r], x[r + 1], x[r + 2], x[r + 3], x[r + 4], w + o * stride, stride, end,
+                        sums + VECTOR * o, row, more ? ahead : x[r]);
+                ahead += bytes;
+            }
+        else if (count >= 3) {
             // a fourth row that is not there is the third again, and its sums are left alone
             long x3 = x[r + count - 1];
-            for (; o + TILE_OUTS <= outs; o += TILE_OUTS)
-                halves4x6(x[r], x[r + 1], x[r + 2], x3, w + o * stride, stride, end, sums + VECTOR * o, row);
+            for (; o + TILE_OUTS <= outs; o += TILE_OUTS) {
+                boolean more = ahead + bytes <= endAhead;
+                touched |= halves4x6(x[r], x[r + 1], x[r + 2], x3, w + o * stride, stride, end, sums + VECTOR * o, row,
+                        more ? ahead : x[r]);
+                ahead += bytes;
+            }
         } else if (count == 2) {
             for (; o + 8 <= outs; o += 8)
                 halves2x8(x[r], x[r + 1], w + o * stride, stride, end, sums + VECTOR * o, row);
@@ -141,6 +175,9 @@ final class Product {
             for (int i = 0; i < count; i++)
                 for (o = 0; o < outs; o++)
                     halvesRest(x[r + i] + 4L * end, w + o * stride + 2L * end, in - end, sums + i * row + VECTOR * o);
+        // what was read for its own sake must look as if somebody needed it
+        unused = touched;
+        return ahead;
     }
 
     /** Adds up the lanes of {@code n} vectors, a group at a time: {@link Lanes#LANES} vectors become one. */
@@ -369,8 +406,8 @@ final class Product {
         a00.intoMemorySegment(ALL, sums, ORDER);
     }
 
-    private static void halves4x6(long x0, long x1, long x2, long x3, long w0, long stride, int end, long sums,
-            long row) {
+    private static long halves4x6(long x0, long x1, long x2, long x3, long w0, long stride, int end, long sums,
+            long row, long ahead) {
         long w1 = w0 + stride;
         long w2 = w1 + stride;
         long w3 = w2 + stride;
@@ -400,7 +437,9 @@ final class Product {
         FloatVector a33 = FloatVector.zero(Lanes.F);
         FloatVector a34 = FloatVector.zero(Lanes.F);
         FloatVector a35 = FloatVector.zero(Lanes.F);
+        long touched = 0;
         for (int i = 0; i < end; i += Lanes.LANES) {
+            touched |= ALL.get(LONG, ahead + 4L * i);
             FloatVector v0 = FloatVector.fromMemorySegment(F, ALL, x0 + 4L * i, ORDER);
             FloatVector v1 = FloatVector.fromMemorySegment(F, ALL, x1 + 4L * i, ORDER);
             FloatVector v2 = FloatVector.fromMemorySegment(F, ALL, x2 + 4L * i, ORDER);
@@ -475,6 +514,101 @@ final class Product {
         a33.intoMemorySegment(ALL, sums + 3 * VECTOR, ORDER);
         a34.intoMemorySegment(ALL, sums + 4 * VECTOR, ORDER);
         a35.intoMemorySegment(ALL, sums + 5 * VECTOR, ORDER);
+        return touched;
+    }
+
+    /** As many rows as leave none over more often than four do. */
+    private static long halves5x4(long x0, long x1, long x2, long x3, long x4, long w0, long stride, int end, long sums,
+            long row, long ahead) {
+        long w1 = w0 + stride;
+        long w2 = w1 + stride;
+        long w3 = w2 + stride;
+        FloatVector a00 = FloatVector.zero(Lanes.F);
+        FloatVector a01 = FloatVector.zero(Lanes.F);
+        FloatVector a02 = FloatVector.zero(Lanes.F);
+        FloatVector a03 = FloatVector.zero(Lanes.F);
+        FloatVector a10 = FloatVector.zero(Lanes.F);
+        FloatVector a11 = FloatVector.zero(Lanes.F);
+        FloatVector a12 = FloatVector.zero(Lanes.F);
+        FloatVector a13 = FloatVector.zero(Lanes.F);
+        FloatVector a20 = FloatVector.zero(Lanes.F);
+        FloatVector a21 = FloatVector.zero(Lanes.F);
+        FloatVector a22 = FloatVector.zero(Lanes.F);
+        FloatVector a23 = FloatVector.zero(Lanes.F);
+        FloatVector a30 = FloatVector.zero(Lanes.F);
+        FloatVector a31 = FloatVector.zero(Lanes.F);
+        FloatVector a32 = FloatVector.zero(Lanes.F);
+        FloatVector a33 = FloatVector.zero(Lanes.F);
+        FloatVector a40 = FloatVector.zero(Lanes.F);
+        FloatVector a41 = FloatVector.zero(Lanes.F);
+        FloatVector a42 = FloatVector.zero(Lanes.F);
+        FloatVector a43 = FloatVector.zero(Lanes.F);
+        long touched = 0;
+        for (int i = 0; i < end; i += Lanes.LANES) {
+            touched |= ALL.get(LONG, ahead + 4L * i);
+            FloatVector v0 = FloatVector.fromMemorySegment(F, ALL, x0 + 4L * i, ORDER);
+            FloatVector v1 = FloatVector.fromMemorySegment(F, ALL, x1 + 4L * i, ORDER);
+            FloatVector v2 = FloatVector.fromMemorySegment(F, ALL, x2 + 4L * i, ORDER);
+            FloatVector v3 = FloatVector.fromMemorySegment(F, ALL, x3 + 4L * i, ORDER);
+            FloatVector v4 = FloatVector.fromMemorySegment(F, ALL, x4 + 4L * i, ORDER);
+            FloatVector u = ((IntVector) ShortVector.fromMemorySegment(S, ALL, w0 + 2L * i, ORDER)
+                    .convertShape(VectorOperators.ZERO_EXTEND_S2I, I, 0)).lanewise(VectorOperators.LSHL, 16)
+                    .reinterpretAsFloats();
+            a00 = u.fma(v0, a00);
+            a10 = u.fma(v1, a10);
+            a20 = u.fma(v2, a20);
+            a30 = u.fma(v3, a30);
+            a40 = u.fma(v4, a40);
+            u = ((IntVector) ShortVector.fromMemorySegment(S, ALL, w1 + 2L * i, ORDER)
+                    .convertShape(VectorOperators.ZERO_EXTEND_S2I, I, 0)).lanewise(VectorOperators.LSHL, 16)
+                    .reinterpretAsFloats();
+            a01 = u.fma(v0, a01);
+            a11 = u.fma(v1, a11);
+            a21 = u.fma(v2, a21);
+            a31 = u.fma(v3, a31);
+            a41 = u.fma(v4, a41);
+            u = ((IntVector) ShortVector.fromMemorySegment(S, ALL, w2 + 2L * i, ORDER)
+                    .convertShape(VectorOperators.ZERO_EXTEND_S2I, I, 0)).lanewise(VectorOperators.LSHL, 16)
+                    .reinterpretAsFloats();
+            a02 = u.fma(v0, a02);
+            a12 = u.fma(v1, a12);
+            a22 = u.fma(v2, a22);
+            a32 = u.fma(v3, a32);
+            a42 = u.fma(v4, a42);
+            u = ((IntVector) ShortVector.fromMemorySegment(S, ALL, w3 + 2L * i, ORDER)
+                    .convertShape(VectorOperators.ZERO_EXTEND_S2I, I, 0)).lanewise(VectorOperators.LSHL, 16)
+                    .reinterpretAsFloats();
+            a03 = u.fma(v0, a03);
+            a13 = u.fma(v1, a13);
+            a23 = u.fma(v2, a23);
+            a33 = u.fma(v3, a33);
+            a43 = u.fma(v4, a43);
+        }
+        a00.intoMemorySegment(ALL, sums, ORDER);
+        a01.intoMemorySegment(ALL, sums + VECTOR, ORDER);
+        a02.intoMemorySegment(ALL, sums + 2 * VECTOR, ORDER);
+        a03.intoMemorySegment(ALL, sums + 3 * VECTOR, ORDER);
+        sums += row;
+        a10.intoMemorySegment(ALL, sums, ORDER);
+        a11.intoMemorySegment(ALL, sums + VECTOR, ORDER);
+        a12.intoMemorySegment(ALL, sums + 2 * VECTOR, ORDER);
+        a13.intoMemorySegment(ALL, sums + 3 * VECTOR, ORDER);
+        sums += row;
+        a20.intoMemorySegment(ALL, sums, ORDER);
+        a21.intoMemorySegment(ALL, sums + VECTOR, ORDER);
+        a22.intoMemorySegment(ALL, sums + 2 * VECTOR, ORDER);
+        a23.intoMemorySegment(ALL, sums + 3 * VECTOR, ORDER);
+        sums += row;
+        a30.intoMemorySegment(ALL, sums, ORDER);
+        a31.intoMemorySegment(ALL, sums + VECTOR, ORDER);
+        a32.intoMemorySegment(ALL, sums + 2 * VECTOR, ORDER);
+        a33.intoMemorySegment(ALL, sums + 3 * VECTOR, ORDER);
+        sums += row;
+        a40.intoMemorySegment(ALL, sums, ORDER);
+        a41.intoMemorySegment(ALL, sums + VECTOR, ORDER);
+        a42.intoMemorySegment(ALL, sums + 2 * VECTOR, ORDER);
+        a43.intoMemorySegment(ALL, sums + 3 * VECTOR, ORDER);
+        return touched;
     }
 
     private static void halves2x8(long x0, long x1, long w0, long stride, int end, long sums, long row) {
