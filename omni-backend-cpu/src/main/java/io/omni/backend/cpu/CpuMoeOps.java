@@ -196,7 +196,8 @@ final class CpuMoeOps implements MoeOps {
         }
         int longest = most;
         boolean quantised = groups.stream().anyMatch(group -> group.down.dtype().isQuantized());
-        int each = quantised ? 2 * Quantized.BLOCK : tokens < 4 ? 32 : 144;
+        int wide = CpuTensorOps.parts(hidden, 144) < 4 * backend.workers.threads() ? 48 : 144;
+        int each = quantised ? 2 * Quantized.BLOCK : tokens < 4 ? 32 : wide;
         backend.workers.run(CpuTensorOps.parts(hidden, each), task -> {
             int o = task * each;
             int n = Math.min(each, hidden - o);

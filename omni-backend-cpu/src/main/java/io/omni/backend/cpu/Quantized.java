@@ -25,6 +25,9 @@ final class Quantized {
     static final int BLOCK = 32;
 
     private static final int TILE_ROWS = 6;
+    private static final int MANY_ROWS = 4;
+    // blocks that stay unpacked in the first-level cache while all rows of a chunk pass by
+    private static final int UNPACKED = 4;
     // activations that stay in the second-level cache while blocks pass by
     private static final long CHUNK_BYTES = 512 << 10;
     private static final int SCALES = 2 * BLOCK;
@@ -32,6 +35,7 @@ final class Quantized {
     // 32 floats, and two vectors of them
     private static final int ROW = 4 * BLOCK;
     private static final int PAIR = 2 * VECTOR;
+    private static final long UNPACKED_BYTES = ROW * (BLOCK + 1);
     // a scale's bits moved to a float's, sign included, are the scale times 2⁻¹¹², as exponents count from elsewhere
     private static final int SIGN_AND_REST = 0x8fffe000;
     private static final float HALF_BIAS = 0x1p112f;
@@ -62,12 +66,11 @@ final class Quantized {
         int blocks = w.in() / BLOCK;
         // a row of x, scaled, and a start for each block's sum
         long prepared = 4L * (w.in() + blocks);
-        int chunk = Math.min(to - from, (int) Math.clamp(CHUNK_BYTES / prepared, 1, 64));
-        chunk = (chunk + TILE_ROWS - 1) / TILE_ROWS * TILE_ROWS;
-        long bytes = chunk * prepared + ROW + ROW * (BLOCK + 1);
+        int chunk = Math.min(to - from, (int) Math.clamp(CHUNK_BYTES / prepared, MANY_ROWS, 64));
+        long bytes = chunk * prepared + ROW + UNPACKED * UNPACKED_BYTES;
         long scratch = memory.take(bytes);
         try {
-            // what no row is there for, and an unpacked block with its scales
+            // what no row is there for, and unpacked blocks with their scales
             long nowhere = scratch + chunk * prepared;
             long wide = nowhere + ROW;
             for (int first = from; first < to; first += chunk) {
@@ -77,17 +80,12 @@ final class Quantized {
                     if (!add)
                         Rows.fill(0, y + r * yStride + 4L * firstOut, endOut - firstOut);
                 }
-                if (n < 4)
-                    for (int r = 0; r < n; r++)
-                        row(scratch + r * prepared, blocks, w, firstOut, endOut, y + (first + r) * yStride, wide,
-                                nowhere);
-                else {
-                    int rest = n % TILE_ROWS == 0 ? 0 : TILE_ROWS - n % TILE_ROWS;
-                    for (int r = n; r < n + rest; r++)
-                        Lanes.copy(scratch + (n - 1) * prepared, scratch + r * prepared, prepared);
-                    for (int o = firstOut; o < endOut; o += BLOCK)
-                        band(scratch, prepared, n, blocks, w, o, y + first * yStride + 4L * o, yStride, wide, nowhere);
-                }
+                // seven are six and one, as there is no tile of three
+                int many = n < MANY_ROWS ? 0 : n == TILE_ROWS + 1 ? TILE_ROWS : n;
+                for (int o = firstOut; many > 0 && o < endOut; o += BLOCK)
+                    band(scratch, prepared, many, blocks, w, o, y + first * yStride + 4L * o, yStride, wide);
+                for (int r = many; r < n; r++)
+                    row(scratch + r * prepared, blocks, w, firstOut, endOut, y + (first + r) * yStride, wide, nowhere);
             }
         } finally {
             memory.give(scratch, bytes);
@@ -135,21 +133,40 @@ final class Quantized {
         }
     }
 
-    /** Many rows by 32 weight rows: each block is unpacked once. */
-    private static void band(long x, long xStride, int n, int blocks, Matrix w, int o, long y, long yStride, long wide,
-            long nowhere) {
+    /** Many rows by 32 weight rows: blocks are unpacked once, a few at a time. */
+    private static void band(long x, long xStride, int n, int blocks, Matrix w, int o, long y, long yStride,
+            long wide) {
         long block = w.row(o);
-        for (int b = 0; b < blocks; b++) {
-            unpack(w.dtype(), block, wide);
-            for (int r = 0; r < n; r += TILE_ROWS) {
-                long y0 = y + r * yStride;
-                for (int lane = 0; lane < ROW; lane += PAIR)
-                    tile(x + r * xStride, xStride, b, blocks, wide, lane, y0, r + 1 < n ? y0 + yStride : nowhere,
-                            r + 2 < n ? y0 + 2 * yStride : nowhere, r + 3 < n ? y0 + 3 * yStride : nowhere,
-                            r + 4 < n ? y0 + 4 * yStride : nowhere, r + 5 < n ? y0 + 5 * yStride : nowhere);
+        for (int b = 0; b < blocks; b += UNPACKED) {
+            int count = Math.min(UNPACKED, blocks - b);
+            for (int i = 0; i < count; i++) {
+                unpack(w.dtype(), block, wide + UNPACKED_BYTES * i);
+                block += w.dtype().blockBytes();
             }
-            block += w.dtype().blockBytes();
+            long from = x + (long) ROW * b;
+            long starts = x + 4L * (BLOCK * blocks + b);
+            for (int r = 0; r < n;) {
+                int rows = tileRows(n - r);
+                for (int lane = 0; lane < ROW; lane += PAIR) {
+                    long to = y + r * yStride + lane;
+                    switch (rows) {
+                        case 6 ->
+                            tile6(from + r * xStride, xStride, starts + r * xStride, wide + lane, count, to, yStride);
+                        case 5 ->
+                            tile5(from + r * xStride, xStride, starts + r * xStride, wide + lane, count, to, yStride);
+                        default ->
+                            tile4(from + r * xStride, xStride, starts + r * xStride, wide + lane, count, to, yStride);
+                    }
+                }
+                r += rows;
+            }
         }
+    }
+
+    /** Of so many rows the next tile: all as even as can be. */
+    private static int tileRows(int rows) {
+        int tiles = (rows + TILE_ROWS - 1) / TILE_ROWS;
+        return (rows + tiles - 1) / tiles;
     }
 
     /** A block's integers as floats, 32 rows of a column after another, as they are without shifting, and its scales. */
@@ -290,69 +307,234 @@ final class Quantized {
         d3.intoMemorySegment(ALL, sums + 3 * VECTOR, ORDER);
     }
 
-    /** Six rows' products with one unpacked block, two vectors of weight rows from byte {@code lane} on, added to {@code y}. */
-    private static void tile(long x, long xStride, int b, int blocks, long wide, int lane, long y0, long y1, long y2,
-            long y3, long y4, long y5) {
-        long from = x + (long) ROW * b;
-        long c = x + 4L * (32 * blocks + b);
-        FloatVector a0 = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, c));
-        FloatVector b0 = a0;
-        FloatVector a1 = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, c + xStride));
-        FloatVector b1 = a1;
-        FloatVector a2 = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, c + 2 * xStride));
-        FloatVector b2 = a2;
-        FloatVector a3 = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, c + 3 * xStride));
-        FloatVector b3 = a3;
-        FloatVector a4 = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, c + 4 * xStride));
-        FloatVector b4 = a4;
-        FloatVector a5 = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, c + 5 * xStride));
-        FloatVector b5 = a5;
-        long column = wide + lane;
-        long end = column + ROW * BLOCK;
-        while (column != end) {
-            FloatVector u = FloatVector.fromMemorySegment(F, ALL, column, ORDER);
-            FloatVector t = FloatVector.fromMemorySegment(F, ALL, column + VECTOR, ORDER);
-            FloatVector v;
-            v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, from));
-            a0 = u.fma(v, a0);
-            b0 = t.fma(v, b0);
-            v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, from + xStride));
-            a1 = u.fma(v, a1);
-            b1 = t.fma(v, b1);
-            v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, from + 2 * xStride));
-            a2 = u.fma(v, a2);
-            b2 = t.fma(v, b2);
-            v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, from + 3 * xStride));
-            a3 = u.fma(v, a3);
-            b3 = t.fma(v, b3);
-            v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, from + 4 * xStride));
-            a4 = u.fma(v, a4);
-            b4 = t.fma(v, b4);
-            v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, from + 5 * xStride));
-            a5 = u.fma(v, a5);
-            b5 = t.fma(v, b5);
-            column += ROW;
-            from += 4;
+    /**
+     * Six rows' products with unpacked blocks, two vectors of weight rows from byte {@code lane} on, added to {@code y}.
+     */
+    private static void tile6(long x, long xStride, long starts, long wide, int count, long y, long yStride) {
+        long y1 = y + yStride;
+        long y2 = y1 + yStride;
+        long y3 = y2 + yStride;
+        long y4 = y3 + yStride;
+        long y5 = y4 + yStride;
+        FloatVector c0 = FloatVector.fromMemorySegment(F, ALL, y, ORDER);
+        FloatVector d0 = FloatVector.fromMemorySegment(F, ALL, y + VECTOR, ORDER);
+        FloatVector c1 = FloatVector.fromMemorySegment(F, ALL, y1, ORDER);
+        FloatVector d1 = FloatVector.fromMemorySegment(F, ALL, y1 + VECTOR, ORDER);
+        FloatVector c2 = FloatVector.fromMemorySegment(F, ALL, y2, ORDER);
+        FloatVector d2 = FloatVector.fromMemorySegment(F, ALL, y2 + VECTOR, ORDER);
+        FloatVector c3 = FloatVector.fromMemorySegment(F, ALL, y3, ORDER);
+        FloatVector d3 = FloatVector.fromMemorySegment(F, ALL, y3 + VECTOR, ORDER);
+        FloatVector c4 = FloatVector.fromMemorySegment(F, ALL, y4, ORDER);
+        FloatVector d4 = FloatVector.fromMemorySegment(F, ALL, y4 + VECTOR, ORDER);
+        FloatVector c5 = FloatVector.fromMemorySegment(F, ALL, y5, ORDER);
+        FloatVector d5 = FloatVector.fromMemorySegment(F, ALL, y5 + VECTOR, ORDER);
+        long from = x;
+        for (int block = 0; block < count; block++) {
+            FloatVector a0 = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, starts));
+            FloatVector b0 = a0;
+            FloatVector a1 = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, starts + xStride));
+            FloatVector b1 = a1;
+            FloatVector a2 = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, starts + 2 * xStride));
+            FloatVector b2 = a2;
+            FloatVector a3 = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, starts + 3 * xStride));
+            FloatVector b3 = a3;
+            FloatVector a4 = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, starts + 4 * xStride));
+            FloatVector b4 = a4;
+            FloatVector a5 = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, starts + 5 * xStride));
+            FloatVector b5 = a5;
+            long end = wide + ROW * BLOCK;
+            while (wide != end) {
+                FloatVector u = FloatVector.fromMemorySegment(F, ALL, wide, ORDER);
+                FloatVector t = FloatVector.fromMemorySegment(F, ALL, wide + VECTOR, ORDER);
+                FloatVector v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, from));
+                a0 = u.fma(v, a0);
+                b0 = t.fma(v, b0);
+                v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, from + xStride));
+                a1 = u.fma(v, a1);
+                b1 = t.fma(v, b1);
+                v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, from + 2 * xStride));
+                a2 = u.fma(v, a2);
+                b2 = t.fma(v, b2);
+                v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, from + 3 * xStride));
+                a3 = u.fma(v, a3);
+                b3 = t.fma(v, b3);
+                v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, from + 4 * xStride));
+                a4 = u.fma(v, a4);
+                b4 = t.fma(v, b4);
+                v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, from + 5 * xStride));
+                a5 = u.fma(v, a5);
+                b5 = t.fma(v, b5);
+                wide += ROW;
+                from += 4;
+            }
+            FloatVector s = FloatVector.fromMemorySegment(F, ALL, wide, ORDER);
+            c0 = s.fma(a0, c0);
+            c1 = s.fma(a1, c1);
+            c2 = s.fma(a2, c2);
+            c3 = s.fma(a3, c3);
+            c4 = s.fma(a4, c4);
+            c5 = s.fma(a5, c5);
+            s = FloatVector.fromMemorySegment(F, ALL, wide + VECTOR, ORDER);
+            d0 = s.fma(b0, d0);
+            d1 = s.fma(b1, d1);
+            d2 = s.fma(b2, d2);
+            d3 = s.fma(b3, d3);
+            d4 = s.fma(b4, d4);
+            d5 = s.fma(b5, d5);
+            wide += ROW;
+            starts += 4;
         }
-        FloatVector s = FloatVector.fromMemorySegment(F, ALL, wide + ROW * BLOCK + lane, ORDER);
-        s.fma(a0, FloatVector.fromMemorySegment(F, ALL, y0 + lane, ORDER)).intoMemorySegment(ALL, y0 + lane, ORDER);
-        s.fma(a1, FloatVector.fromMemorySegment(F, ALL, y1 + lane, ORDER)).intoMemorySegment(ALL, y1 + lane, ORDER);
-        s.fma(a2, FloatVector.fromMemorySegment(F, ALL, y2 + lane, ORDER)).intoMemorySegment(ALL, y2 + lane, ORDER);
-        s.fma(a3, FloatVector.fromMemorySegment(F, ALL, y3 + lane, ORDER)).intoMemorySegment(ALL, y3 + lane, ORDER);
-        s.fma(a4, FloatVector.fromMemorySegment(F, ALL, y4 + lane, ORDER)).intoMemorySegment(ALL, y4 + lane, ORDER);
-        s.fma(a5, FloatVector.fromMemorySegment(F, ALL, y5 + lane, ORDER)).intoMemorySegment(ALL, y5 + lane, ORDER);
-        s = FloatVector.fromMemorySegment(F, ALL, wide + ROW * BLOCK + lane + VECTOR, ORDER);
-        s.fma(b0, FloatVector.fromMemorySegment(F, ALL, y0 + lane + VECTOR, ORDER)).intoMemorySegment(ALL,
-                y0 + lane + VECTOR, ORDER);
-        s.fma(b1, FloatVector.fromMemorySegment(F, ALL, y1 + lane + VECTOR, ORDER)).intoMemorySegment(ALL,
-                y1 + lane + VECTOR, ORDER);
-        s.fma(b2, FloatVector.fromMemorySegment(F, ALL, y2 + lane + VECTOR, ORDER)).intoMemorySegment(ALL,
-                y2 + lane + VECTOR, ORDER);
-        s.fma(b3, FloatVector.fromMemorySegment(F, ALL, y3 + lane + VECTOR, ORDER)).intoMemorySegment(ALL,
-                y3 + lane + VECTOR, ORDER);
-        s.fma(b4, FloatVector.fromMemorySegment(F, ALL, y4 + lane + VECTOR, ORDER)).intoMemorySegment(ALL,
-                y4 + lane + VECTOR, ORDER);
-        s.fma(b5, FloatVector.fromMemorySegment(F, ALL, y5 + lane + VECTOR, ORDER)).intoMemorySegment(ALL,
-                y5 + lane + VECTOR, ORDER);
+        c0.intoMemorySegment(ALL, y, ORDER);
+        d0.intoMemorySegment(ALL, y + VECTOR, ORDER);
+        c1.intoMemorySegment(ALL, y1, ORDER);
+        d1.intoMemorySegment(ALL, y1 + VECTOR, ORDER);
+        c2.intoMemorySegment(ALL, y2, ORDER);
+        d2.intoMemorySegment(ALL, y2 + VECTOR, ORDER);
+        c3.intoMemorySegment(ALL, y3, ORDER);
+        d3.intoMemorySegment(ALL, y3 + VECTOR, ORDER);
+        c4.intoMemorySegment(ALL, y4, ORDER);
+        d4.intoMemorySegment(ALL, y4 + VECTOR, ORDER);
+        c5.intoMemorySegment(ALL, y5, ORDER);
+        d5.intoMemorySegment(ALL, y5 + VECTOR, ORDER);
+    }
+
+    private static void tile5(long x, long xStride, long starts, long wide, int count, long y, long yStride) {
+        long y1 = y + yStride;
+        long y2 = y1 + yStride;
+        long y3 = y2 + yStride;
+        long y4 = y3 + yStride;
+        FloatVector c0 = FloatVector.fromMemorySegment(F, ALL, y, ORDER);
+        FloatVector d0 = FloatVector.fromMemorySegment(F, ALL, y + VECTOR, ORDER);
+        FloatVector c1 = FloatVector.fromMemorySegment(F, ALL, y1, ORDER);
+        FloatVector d1 = FloatVector.fromMemorySegment(F, ALL, y1 + VECTOR, ORDER);
+        FloatVector c2 = FloatVector.fromMemorySegment(F, ALL, y2, ORDER);
+        FloatVector d2 = FloatVector.fromMemorySegment(F, ALL, y2 + VECTOR, ORDER);
+        FloatVector c3 = FloatVector.fromMemorySegment(F, ALL, y3, ORDER);
+        FloatVector d3 = FloatVector.fromMemorySegment(F, ALL, y3 + VECTOR, ORDER);
+        FloatVector c4 = FloatVector.fromMemorySegment(F, ALL, y4, ORDER);
+        FloatVector d4 = FloatVector.fromMemorySegment(F, ALL, y4 + VECTOR, ORDER);
+        long from = x;
+        for (int block = 0; block < count; block++) {
+            FloatVector a0 = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, starts));
+            FloatVector b0 = a0;
+            FloatVector a1 = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, starts + xStride));
+            FloatVector b1 = a1;
+            FloatVector a2 = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, starts + 2 * xStride));
+            FloatVector b2 = a2;
+            FloatVector a3 = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, starts + 3 * xStride));
+            FloatVector b3 = a3;
+            FloatVector a4 = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, starts + 4 * xStride));
+            FloatVector b4 = a4;
+            long end = wide + ROW * BLOCK;
+            while (wide != end) {
+                FloatVector u = FloatVector.fromMemorySegment(F, ALL, wide, ORDER);
+                FloatVector t = FloatVector.fromMemorySegment(F, ALL, wide + VECTOR, ORDER);
+                FloatVector v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, from));
+                a0 = u.fma(v, a0);
+                b0 = t.fma(v, b0);
+                v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, from + xStride));
+                a1 = u.fma(v, a1);
+                b1 = t.fma(v, b1);
+                v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, from + 2 * xStride));
+                a2 = u.fma(v, a2);
+                b2 = t.fma(v, b2);
+                v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, from + 3 * xStride));
+                a3 = u.fma(v, a3);
+                b3 = t.fma(v, b3);
+                v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, from + 4 * xStride));
+                a4 = u.fma(v, a4);
+                b4 = t.fma(v, b4);
+                wide += ROW;
+                from += 4;
+            }
+            FloatVector s = FloatVector.fromMemorySegment(F, ALL, wide, ORDER);
+            c0 = s.fma(a0, c0);
+            c1 = s.fma(a1, c1);
+            c2 = s.fma(a2, c2);
+            c3 = s.fma(a3, c3);
+            c4 = s.fma(a4, c4);
+            s = FloatVector.fromMemorySegment(F, ALL, wide + VECTOR, ORDER);
+            d0 = s.fma(b0, d0);
+            d1 = s.fma(b1, d1);
+            d2 = s.fma(b2, d2);
+            d3 = s.fma(b3, d3);
+            d4 = s.fma(b4, d4);
+            wide += ROW;
+            starts += 4;
+        }
+        c0.intoMemorySegment(ALL, y, ORDER);
+        d0.intoMemorySegment(ALL, y + VECTOR, ORDER);
+        c1.intoMemorySegment(ALL, y1, ORDER);
+        d1.intoMemorySegment(ALL, y1 + VECTOR, ORDER);
+        c2.intoMemorySegment(ALL, y2, ORDER);
+        d2.intoMemorySegment(ALL, y2 + VECTOR, ORDER);
+        c3.intoMemorySegment(ALL, y3, ORDER);
+        d3.intoMemorySegment(ALL, y3 + VECTOR, ORDER);
+        c4.intoMemorySegment(ALL, y4, ORDER);
+        d4.intoMemorySegment(ALL, y4 + VECTOR, ORDER);
+    }
+
+    private static void tile4(long x, long xStride, long starts, long wide, int count, long y, long yStride) {
+        long y1 = y + yStride;
+        long y2 = y1 + yStride;
+        long y3 = y2 + yStride;
+        FloatVector c0 = FloatVector.fromMemorySegment(F, ALL, y, ORDER);
+        FloatVector d0 = FloatVector.fromMemorySegment(F, ALL, y + VECTOR, ORDER);
+        FloatVector c1 = FloatVector.fromMemorySegment(F, ALL, y1, ORDER);
+        FloatVector d1 = FloatVector.fromMemorySegment(F, ALL, y1 + VECTOR, ORDER);
+        FloatVector c2 = FloatVector.fromMemorySegment(F, ALL, y2, ORDER);
+        FloatVector d2 = FloatVector.fromMemorySegment(F, ALL, y2 + VECTOR, ORDER);
+        FloatVector c3 = FloatVector.fromMemorySegment(F, ALL, y3, ORDER);
+        FloatVector d3 = FloatVector.fromMemorySegment(F, ALL, y3 + VECTOR, ORDER);
+        long from = x;
+        for (int block = 0; block < count; block++) {
+            FloatVector a0 = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, starts));
+            FloatVector b0 = a0;
+            FloatVector a1 = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, starts + xStride));
+            FloatVector b1 = a1;
+            FloatVector a2 = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, starts + 2 * xStride));
+            FloatVector b2 = a2;
+            FloatVector a3 = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, starts + 3 * xStride));
+            FloatVector b3 = a3;
+            long end = wide + ROW * BLOCK;
+            while (wide != end) {
+                FloatVector u = FloatVector.fromMemorySegment(F, ALL, wide, ORDER);
+                FloatVector t = FloatVector.fromMemorySegment(F, ALL, wide + VECTOR, ORDER);
+                FloatVector v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, from));
+                a0 = u.fma(v, a0);
+                b0 = t.fma(v, b0);
+                v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, from + xStride));
+                a1 = u.fma(v, a1);
+                b1 = t.fma(v, b1);
+                v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, from + 2 * xStride));
+                a2 = u.fma(v, a2);
+                b2 = t.fma(v, b2);
+                v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, from + 3 * xStride));
+                a3 = u.fma(v, a3);
+                b3 = t.fma(v, b3);
+                wide += ROW;
+                from += 4;
+            }
+            FloatVector s = FloatVector.fromMemorySegment(F, ALL, wide, ORDER);
+            c0 = s.fma(a0, c0);
+            c1 = s.fma(a1, c1);
+            c2 = s.fma(a2, c2);
+            c3 = s.fma(a3, c3);
+            s = FloatVector.fromMemorySegment(F, ALL, wide + VECTOR, ORDER);
+            d0 = s.fma(b0, d0);
+            d1 = s.fma(b1, d1);
+            d2 = s.fma(b2, d2);
+            d3 = s.fma(b3, d3);
+            wide += ROW;
+            starts += 4;
+        }
+        c0.intoMemorySegment(ALL, y, ORDER);
+        d0.intoMemorySegment(ALL, y + VECTOR, ORDER);
+        c1.intoMemorySegment(ALL, y1, ORDER);
+        d1.intoMemorySegment(ALL, y1 + VECTOR, ORDER);
+        c2.intoMemorySegment(ALL, y2, ORDER);
+        d2.intoMemorySegment(ALL, y2 + VECTOR, ORDER);
+        c3.intoMemorySegment(ALL, y3, ORDER);
+        d3.intoMemorySegment(ALL, y3 + VECTOR, ORDER);
     }
 }
