@@ -155,6 +155,8 @@ final class CpuMoeOps implements MoeOps {
     /** The intermediates of every group. */
     private void raise(long[] rows, List<Group> groups, long intermediates) {
         CpuTensorOps.Grid[] grids = new CpuTensorOps.Grid[groups.size()];
+        // many experts are tasks enough
+        int threads = groups.size() < 4 * backend.workers.threads() ? backend.workers.threads() : 1;
         int[] first = new int[groups.size() + 1];
         long[][] inputs = new long[groups.size()][];
         for (int i = 0; i < grids.length; i++) {
@@ -162,7 +164,7 @@ final class CpuMoeOps implements MoeOps {
             inputs[i] = new long[group.tokens.length];
             for (int j = 0; j < inputs[i].length; j++)
                 inputs[i][j] = rows[group.tokens[j]];
-            grids[i] = CpuTensorOps.Grid.of(inputs[i].length, group.gate, group.up, backend.workers.threads());
+            grids[i] = CpuTensorOps.Grid.of(inputs[i].length, group.gate, group.up, threads);
             first[i + 1] = first[i] + grids[i].tasks();
         }
         backend.workers.run(first[grids.length], task -> {
@@ -197,7 +199,7 @@ final class CpuMoeOps implements MoeOps {
         int longest = most;
         boolean quantised = groups.stream().anyMatch(group -> group.down.dtype().isQuantized());
         int wide = CpuTensorOps.parts(hidden, 144) < 4 * backend.workers.threads() ? 48 : 144;
-        int each = quantised ? 2 * Quantized.BLOCK : tokens < 4 ? 32 : wide;
+        int each = quantised ? (tokens < 4 ? 2 : 4) * Quantized.BLOCK : tokens < 4 ? 32 : wide;
         backend.workers.run(CpuTensorOps.parts(hidden, each), task -> {
             int o = task * each;
             int n = Math.min(each, hidden - o);
