@@ -97,15 +97,12 @@ final class BenchCommand implements Callable<Integer> {
         try (Backend chosen = backend != null ? Backends.load(backend, options) : Backends.best(options)) {
             out.printf("backend %s, %s (%s), %d threads; real widths, %s weights, random; %s cache%n", chosen.name(),
                     chosen.device().name(), chosen.device().detail(), cores, weights, kvCache);
-            Roofline host = Roofline.measure(cores);
-            double copied = Roofline.copied(chosen);
-            // a card reads its own memory
-            Roofline roofline = new Roofline(Math.max(host.readGigabytes(), copied), host.gigaflops());
+            Roofline roofline = Roofline.measure(chosen, cores);
             out.printf(
                     "roofline: %.1f GB/s read, %.0f GFLOP/s float32 multiply-add, on the host; %.1f GB/s copied by the"
                             + " backend%n",
-                    host.readGigabytes(), host.gigaflops(), copied);
-            Bench bench = new Bench(chosen, type(), RunCommand.cacheType(kvCache), rounds, roofline, out);
+                    roofline.hostGigabytes(), roofline.gigaflops(), roofline.copiedGigabytes());
+            Bench bench = new Bench(chosen, type(), RunCommand.cacheType(kvCache), rounds, cores, roofline, out);
             if (sections.isEmpty() || wants(Section.DECODER))
                 new DecoderBench(bench, Bench.config(config -> Bench.decoderOnly(config, decoderLayers)), prompt,
                         decode,

@@ -24,6 +24,9 @@ import java.util.stream.IntStream;
 
 /** Layers of the Thinker: a prompt, tokens decoded one by one, the head, and sequences that decode together. */
 final class DecoderBench {
+    /** Time for the compiler. */
+    private static final long WARM_UP_NANOS = 5_000_000_000L;
+
     private final Bench bench;
     private final int layers;
     private final int prompt;
@@ -52,30 +55,38 @@ final class DecoderBench {
 
     private void measure(OmniModel model) {
         DecoderConfig text = model.config().thinker().text();
+        double layerBytes = layerBytes(text, bench.type(), 1);
+        double headBytes = headBytes(text, bench.type());
+        double flops = 2.0 * layerWeights(text) * layers * prompt;
         double[] prefills = new double[bench.rounds()];
         double[] steps = new double[bench.rounds()];
         double[] heads = new double[bench.rounds()];
-        // the first round warms up
-        round(model, -1);
-        for (int round = 0; round < bench.rounds(); round++) {
-            double[] seconds = round(model, round);
-            prefills[round] = seconds[0];
-            steps[round] = seconds[1];
-            heads[round] = seconds[2];
+        double[][] percents = new double[3][bench.rounds()];
+        long start = System.nanoTime();
+        do
+            round(model, -1);
+        while (System.nanoTime() - start < WARM_UP_NANOS);
+        for (int i = 0; i < bench.rounds(); i++) {
+            Bench now = bench.measuredAgain();
+            double[] seconds = round(model, i);
+            prefills[i] = seconds[0];
+            steps[i] = seconds[1];
+            heads[i] = seconds[2];
+            percents[0][i] = now.percentOfCompute(flops, seconds[0]);
+            percents[1][i] = now.percentOfRead(layers * layerBytes, seconds[1]);
+            percents[2][i] = now.percentOfRead(headBytes, seconds[2]);
         }
         double prefill = Bench.median(prefills);
         double step = Bench.median(steps);
         double head = Bench.median(heads);
         double perLayer = step / layers;
-        double layerBytes = layerBytes(text, bench.type(), 1);
-        double headBytes = headBytes(text, bench.type());
-        double flops = 2.0 * layerWeights(text) * layers * prompt;
         bench.out().printf("prefill:  %8.0f token-layers/s   %6.0f GFLOP/s   %3.0f %% of the multiply-add roofline%n",
-                prompt * layers / prefill, flops / prefill / 1e9, bench.percentOfCompute(flops, prefill));
+                prompt * layers / prefill, flops / prefill / 1e9, Bench.median(percents[0]));
         bench.out().printf("decode:   %8.2f ms/layer         %6.1f GB/s      %3.0f %% of the read roofline%n",
-                1000 * perLayer, layerBytes / perLayer / 1e9, bench.percentOfRead(layerBytes, perLayer));
+                1000 * perLayer, layerBytes / perLayer / 1e9, Bench.median(percents[1]));
         bench.out().printf("head:     %8.2f ms               %6.1f GB/s      %3.0f %% of the read roofline%n",
-                1000 * head, headBytes / head / 1e9, bench.percentOfRead(headBytes, head));
+                1000 * head, headBytes / head / 1e9, Bench.median(percents[2]));
+        bench.out().printf("(each percentage is the median of rounds, of the roofline measured before that round)%n");
         bench.out().printf("prompt of %d through %d layers: %.1f ms, %.0f tokens/s%n", prompt, layers, 1000 * prefill,
                 prompt / prefill);
         bench.out().printf("decode of %d layers and head: %.1f ms%n", layers, 1000 * (step + head));

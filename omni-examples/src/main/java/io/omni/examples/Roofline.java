@@ -21,12 +21,14 @@ import jdk.incubator.vector.VectorSpecies;
 /**
  * What the machine can do at most, measured now: how fast all cores together read memory, and multiply and add.
  *
- * @param readGigabytes
- *            GB a second
+ * @param hostGigabytes
+ *            GB a second that all cores read
+ * @param copiedGigabytes
+ *            GB a second that the backend reads and writes: on a card, its own memory
  * @param gigaflops
  *            float32 GFLOP a second
  */
-record Roofline(double readGigabytes, double gigaflops) {
+record Roofline(double hostGigabytes, double copiedGigabytes, double gigaflops) {
     private static final VectorSpecies<Integer> INTS = IntVector.SPECIES_PREFERRED;
     private static final VectorSpecies<Float> FLOATS = FloatVector.SPECIES_PREFERRED;
     private static final long BYTES = 256L << 20;
@@ -35,23 +37,28 @@ record Roofline(double readGigabytes, double gigaflops) {
     private static final int COPIED_ROWS = 1 << 15;
     private static final int COPIED_WIDTH = 1 << 10;
 
-    static Roofline measure(int threads) {
+    static Roofline measure(Backend backend, int threads) {
         try (Arena arena = Arena.ofShared(); ExecutorService pool = Executors.newFixedThreadPool(threads)) {
             MemorySegment memory = arena.allocate(BYTES, 64);
             memory.fill((byte) 1);
             long part = BYTES / threads / 64 * 64;
             double read = median(pool, threads, i -> sum(memory.asSlice(i * part, part)));
             double compute = median(pool, threads, i -> multiplyAdd());
-            return new Roofline(part * threads / read / 1e9,
+            return new Roofline(part * threads / read / 1e9, copied(backend),
                     2.0 * STEPS * 16 * FLOATS.length() * threads / compute / 1e9);
         }
+    }
+
+    /** GB a second, of the host's memory or of the card's. */
+    double readGigabytes() {
+        return Math.max(hostGigabytes, copiedGigabytes);
     }
 
     /**
      * GB a second that the backend's own memory is read and written with, where one matrix is put together from two: on a
      * card, whose memory is not the host's, the read roofline.
      */
-    static double copied(Backend backend) {
+    private static double copied(Backend backend) {
         TensorOps ops = backend.tensorOps();
         try (Scope scope = backend.scope()) {
             Tensor first = backend.tensor(new float[COPIED_ROWS / 128 * COPIED_WIDTH], COPIED_ROWS / 128, COPIED_WIDTH);

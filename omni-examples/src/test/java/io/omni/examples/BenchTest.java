@@ -25,7 +25,8 @@ class BenchTest {
     private static String output(Consumer<Bench> section) {
         StringWriter out = new StringWriter();
         try (Backend backend = Backends.load("cpu", new BackendOptions(2, Map.of()))) {
-            section.accept(new Bench(backend, DType.BF16, DType.F32, 1, new Roofline(10, 100), new PrintWriter(out)));
+            section.accept(
+                    new Bench(backend, DType.BF16, DType.F32, 1, 2, new Roofline(10, 10, 100), new PrintWriter(out)));
         }
         return out.toString();
     }
