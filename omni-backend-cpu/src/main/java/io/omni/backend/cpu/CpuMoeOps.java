@@ -155,9 +155,9 @@ final class CpuMoeOps implements MoeOps {
     /** The intermediates of every group. */
     private void raise(long[] rows, List<Group> groups, long intermediates) {
         CpuTensorOps.Grid[] grids = new CpuTensorOps.Grid[groups.size()];
-        // many experts are tasks enough
-        int threads = groups.size() < 4 * backend.workers.threads() ? backend.workers.threads() : 1;
         int[] first = new int[groups.size() + 1];
+        // many experts are tasks enough
+        int threads = Math.ceilDiv(backend.workers.threads(), groups.size());
         long[][] inputs = new long[groups.size()][];
         for (int i = 0; i < grids.length; i++) {
             Group group = groups.get(i);
@@ -187,6 +187,16 @@ final class CpuMoeOps implements MoeOps {
         return i;
     }
 
+    /** Outputs a task: where rows are many, three blocks for one to be read while another is multiplied. */
+    private int each(int hidden, int tokens, boolean quantised) {
+        int threads = backend.workers.threads();
+        if (quantised)
+            return tokens < Quantized.MANY ? Quantized.outputsPerTask(hidden, threads) : 4 * Quantized.BLOCK;
+        if (tokens < 4)
+            return 32;
+        return CpuTensorOps.parts(hidden, 144) < 4 * threads ? 48 : 144;
+    }
+
     /** y = Σ share · intermediates · downᵀ, by expert number, then the shared one. */
     private void lower(List<Group> groups, long intermediates, CpuTensor y, int tokens, int hidden) {
         int most = 0;
@@ -198,8 +208,7 @@ final class CpuMoeOps implements MoeOps {
         }
         int longest = most;
         boolean quantised = groups.stream().anyMatch(group -> group.down.dtype().isQuantized());
-        int wide = CpuTensorOps.parts(hidden, 144) < 4 * backend.workers.threads() ? 48 : 144;
-        int each = quantised ? (tokens < 4 ? 2 : 4) * Quantized.BLOCK : tokens < 4 ? 32 : wide;
+        int each = each(hidden, tokens, quantised);
         backend.workers.run(CpuTensorOps.parts(hidden, each), task -> {
             int o = task * each;
             int n = Math.min(each, hidden - o);

@@ -23,9 +23,10 @@ import jdk.incubator.vector.VectorSpecies;
 final class Quantized {
     /** Rows and columns of a block. */
     static final int BLOCK = 32;
+    /** Rows from which on each block of weights is unpacked for all of them. */
+    static final int MANY = 4;
 
     private static final int TILE_ROWS = 6;
-    private static final int MANY_ROWS = 4;
     // blocks that stay unpacked in the first-level cache while all rows of a chunk pass by
     private static final int UNPACKED = 4;
     // activations that stay in the second-level cache while blocks pass by
@@ -59,6 +60,15 @@ final class Quantized {
     }
 
     /**
+     * Outputs that a task of fewer rows than {@link #MANY} should take: such a product waits for memory, which gives a
+     * fifth more when a task's bands lie in one long piece. So there are but two tasks for each thread.
+     */
+    static int outputsPerTask(int out, int threads) {
+        int step = 2 * BLOCK;
+        return Math.clamp(Math.ceilDiv(out, 2 * threads * step) * step, step, 512);
+    }
+
+    /**
      * As {@link Product#rows}; outputs are whole blocks.
      */
     static void rows(Memory memory, long[] x, int from, int to, Matrix w, int firstOut, int endOut, long y,
@@ -66,7 +76,7 @@ final class Quantized {
         int blocks = w.in() / BLOCK;
         // a row of x, scaled, and a start for each block's sum
         long prepared = 4L * (w.in() + blocks);
-        int chunk = Math.min(to - from, (int) Math.clamp(CHUNK_BYTES / prepared, MANY_ROWS, 64));
+        int chunk = Math.min(to - from, (int) Math.clamp(CHUNK_BYTES / prepared, MANY, 64));
         long bytes = chunk * prepared + ROW + UNPACKED * UNPACKED_BYTES;
         long scratch = memory.take(bytes);
         try {
@@ -81,7 +91,7 @@ final class Quantized {
                         Rows.fill(0, y + r * yStride + 4L * firstOut, endOut - firstOut);
                 }
                 // seven are six and one, as there is no tile of three
-                int many = n < MANY_ROWS ? 0 : n == TILE_ROWS + 1 ? TILE_ROWS : n;
+                int many = n < MANY ? 0 : n == TILE_ROWS + 1 ? TILE_ROWS : n;
                 for (int o = firstOut; many > 0 && o < endOut; o += BLOCK)
                     band(scratch, prepared, many, blocks, w, o, y + first * yStride + 4L * o, yStride, wide);
                 for (int r = many; r < n; r++)
@@ -107,15 +117,19 @@ final class Quantized {
         }
     }
 
-    /** One row by two bands of 32 weight rows at a time, which are two streams for the processor to fetch ahead. */
+    /**
+     * One row by two bands of 32 weight rows at a time, one of the first half and one of the second: these are two streams
+     * for the processor to fetch ahead, which go on from band to band.
+     */
     private static void row(long x, int blocks, Matrix w, int firstOut, int endOut, long y, long sums,
             long nowhere) {
-        for (int o = firstOut; o < endOut; o += 2 * BLOCK) {
-            boolean both = o + BLOCK < endOut;
+        int half = (endOut - firstOut + 2 * BLOCK - 1) / (2 * BLOCK) * BLOCK;
+        for (int o = firstOut; o < firstOut + half; o += BLOCK) {
+            boolean both = o + half < endOut;
             long y0 = y + 4L * o;
-            long y1 = both ? y0 + ROW : nowhere;
+            long y1 = both ? y0 + 4L * half : nowhere;
             long w0 = w.row(o);
-            long w1 = both ? w.row(o + BLOCK) : w0;
+            long w1 = both ? w.row(o + half) : w0;
             for (int b = 0; b < blocks; b++) {
                 long from = x + (long) ROW * b;
                 float start = Lanes.get(x + 4L * (BLOCK * blocks + b));
