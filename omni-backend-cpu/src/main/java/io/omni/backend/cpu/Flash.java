@@ -289,7 +289,7 @@ final class Flash {
                     k = wideKeys;
                     v = wideValues;
                 }
-                score(rows, scaled, k, scores);
+                score(rows, scaled, k, Math.min(hi - base, BLOCK), scores);
                 for (int r = 0; eight && r < rows; r++)
                     Rows.multiply(scores + 4L * BLOCK * r, keyScales, scores + 4L * BLOCK * r, BLOCK);
                 for (int r = 0; r < rows; r++) {
@@ -347,12 +347,21 @@ final class Flash {
         return base + 4L * dim * (token * attention.heads() + tile.kvHead * group + r % group);
     }
 
-    /** scores[r, key] = Σ q[r, d] · k[d, key] for all keys of a block. */
-    private void score(int rows, long queries, long k, long scores) {
+    /** scores[r, key] = Σ q[r, d] · k[d, key] for the first {@code n} keys of a block, and some more. */
+    private void score(int rows, long queries, long k, int n, long scores) {
         long query = 4L * dim;
         long row = 4L * BLOCK;
         Rows.fill(0, scores, rows * BLOCK);
-        for (int c = 0; c < BLOCK; c += 4 * Lanes.LANES) {
+        if (n <= Lanes.LANES) {
+            // little of the block is filled, and what is not may have to come from memory
+            int r = 0;
+            for (; r + 4 <= rows; r += 4)
+                combine4Narrow(queries + query * r, query, 0, dim, 1, 1, 1, 1, k, row, scores + row * r, row);
+            for (; r < rows; r++)
+                combine1Narrow(queries + query * r, 0, dim, 1, k, row, scores + row * r);
+            return;
+        }
+        for (int c = 0; c < n; c += 4 * Lanes.LANES) {
             int r = 0;
             for (; r + 4 <= rows; r += 4)
                 combine4(queries + query * r, query, 0, dim, 1, 1, 1, 1, k + 4L * c, row, scores + row * r + 4L * c,
