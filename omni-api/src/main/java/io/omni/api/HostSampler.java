@@ -109,12 +109,26 @@ public final class HostSampler implements Sampler {
         int k = sampling.topK();
         if (k == 0 || k >= scores.length)
             return Float.NEGATIVE_INFINITY;
-        float[] sorted = scores.clone();
-        for (int i = 0; i < sorted.length; i++)
-            if (Float.isNaN(sorted[i]))
-            sorted[i] = Float.NEGATIVE_INFINITY;
-        Arrays.sort(sorted);
-        return sorted[sorted.length - k];
+        // a heap of the k largest, the least of them first; not a number is none
+        float[] largest = new float[k];
+        Arrays.fill(largest, Float.NEGATIVE_INFINITY);
+        for (float score : scores)
+            if (score > largest[0])
+            replaceFirst(largest, score);
+        return largest[0];
+    }
+
+    private static void replaceFirst(float[] heap, float value) {
+        int at = 0;
+        for (int child = 1; child < heap.length; child = 2 * at + 1) {
+            if (child + 1 < heap.length && heap[child + 1] < heap[child])
+                child++;
+            if (heap[child] >= value)
+                break;
+            heap[at] = heap[child];
+            at = child;
+        }
+        heap[at] = value;
     }
 
     /** Number {@code index} of the random sequence of a seed, in [0, 1): Steele et al.'s SplitMix64, by counter. */
