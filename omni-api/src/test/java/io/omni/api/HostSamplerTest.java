@@ -50,6 +50,21 @@ class HostSamplerTest {
     }
 
     @Test
+    void topKKeepsTheLargestOfMany() {
+        float[] logits = new float[300];
+        Set<Integer> largest = new HashSet<>();
+        for (int i = 0; i < logits.length; i++) {
+            // a permutation, as 7 and 300 have no common divisor
+            int rank = 7 * i % logits.length;
+            logits[i] = rank / 1000f;
+            if (rank >= logits.length - 20)
+                largest.add(i);
+        }
+        logits[0] = Float.NaN;
+        assertThat(drawn(sampled(1, 20, 1), logits)).isEqualTo(largest);
+    }
+
+    @Test
     void topPKeepsTheFewestThatReachIt() {
         float[] logits = {(float) Math.log(0.6), (float) Math.log(0.3), (float) Math.log(0.1)};
         assertThat(drawn(sampled(1, 0, 0.5f), logits)).containsExactly(0);
