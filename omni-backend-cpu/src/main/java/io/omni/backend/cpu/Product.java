@@ -2,7 +2,6 @@ package io.omni.backend.cpu;
 
 import io.omni.api.DType;
 import java.lang.foreign.MemorySegment;
-import java.lang.foreign.ValueLayout;
 import java.nio.ByteOrder;
 import java.util.Arrays;
 import jdk.incubator.vector.FloatVector;
@@ -36,10 +35,6 @@ final class Product {
     private static final VectorSpecies<Short> S = Lanes.S;
     private static final MemorySegment ALL = Memory.ALL;
     private static final ByteOrder ORDER = ByteOrder.LITTLE_ENDIAN;
-    private static final ValueLayout.OfLong LONG = ValueLayout.JAVA_LONG_UNALIGNED;
-
-    @SuppressWarnings("unused")
-    private static long unused;
 
     private Product() {}
 
@@ -72,7 +67,7 @@ final class Product {
         // the lanes of some rows of outputs, padded to whole groups; then the widened weights
         int padded = (block + Lanes.LANES - 1) / Lanes.LANES * Lanes.LANES;
         long sumsRow = (long) VECTOR * padded;
-        long bytes = MOST_ROWS * sumsRow + (widen ? 4L * in * block : 0);
+        long bytes = MOST_ROWS * sumsRow + (widen ? 4L * in * block : Long.BYTES);
         long sums = memory.take(bytes);
         try {
             long wide = sums + MOST_ROWS * sumsRow;
@@ -176,7 +171,7 @@ final class Product {
                 for (o = 0; o < outs; o++)
                     halvesRest(x[r + i] + 4L * end, w + o * stride + 2L * end, in - end, sums + i * row + VECTOR * o);
         // what was read for its own sake must look as if somebody needed it
-        unused = touched;
+        ALL.set(Lanes.LONG, sums + MOST_ROWS * row, touched);
         return ahead;
     }
 
@@ -439,7 +434,7 @@ final class Product {
         FloatVector a35 = FloatVector.zero(Lanes.F);
         long touched = 0;
         for (int i = 0; i < end; i += Lanes.LANES) {
-            touched |= ALL.get(LONG, ahead + 4L * i);
+            touched |= ALL.get(Lanes.LONG, ahead + 4L * i);
             FloatVector v0 = FloatVector.fromMemorySegment(F, ALL, x0 + 4L * i, ORDER);
             FloatVector v1 = FloatVector.fromMemorySegment(F, ALL, x1 + 4L * i, ORDER);
             FloatVector v2 = FloatVector.fromMemorySegment(F, ALL, x2 + 4L * i, ORDER);
@@ -545,7 +540,7 @@ final class Product {
         FloatVector a43 = FloatVector.zero(Lanes.F);
         long touched = 0;
         for (int i = 0; i < end; i += Lanes.LANES) {
-            touched |= ALL.get(LONG, ahead + 4L * i);
+            touched |= ALL.get(Lanes.LONG, ahead + 4L * i);
             FloatVector v0 = FloatVector.fromMemorySegment(F, ALL, x0 + 4L * i, ORDER);
             FloatVector v1 = FloatVector.fromMemorySegment(F, ALL, x1 + 4L * i, ORDER);
             FloatVector v2 = FloatVector.fromMemorySegment(F, ALL, x2 + 4L * i, ORDER);

@@ -29,6 +29,8 @@ final class Quantized {
     private static final int TILE_ROWS = 6;
     // blocks that stay unpacked in the first-level cache while all rows of a chunk pass by
     private static final int UNPACKED = 4;
+    // bytes read ahead for each block, about what it has
+    private static final int AHEAD = 1024;
     // activations that stay in the second-level cache while blocks pass by
     private static final long CHUNK_BYTES = 512 << 10;
     private static final int SCALES = 2 * BLOCK;
@@ -93,7 +95,8 @@ final class Quantized {
                 // seven are six and one, as there is no tile of three
                 int many = n < MANY ? 0 : n == TILE_ROWS + 1 ? TILE_ROWS : n;
                 for (int o = firstOut; many > 0 && o < endOut; o += BLOCK)
-                    band(scratch, prepared, many, blocks, w, o, y + first * yStride + 4L * o, yStride, wide);
+                    band(scratch, prepared, many, blocks, w, o, w.row(endOut), y + first * yStride + 4L * o, yStride,
+                            wide);
                 for (int r = many; r < n; r++)
                     row(scratch + r * prepared, blocks, w, firstOut, endOut, y + (first + r) * yStride, wide, nowhere);
             }
@@ -147,10 +150,17 @@ final class Quantized {
         }
     }
 
-    /** Many rows by 32 weight rows: blocks are unpacked once, a few at a time. */
-    private static void band(long x, long xStride, int n, int blocks, Matrix w, int o, long y, long yStride,
+    /**
+     * Many rows by 32 weight rows: blocks are unpacked once, a few at a time. On their way the first rows read the next
+     * blocks, so that memory works while numbers are multiplied.
+     *
+     * @param end
+     *            of the weights that may be read
+     */
+    private static void band(long x, long xStride, int n, int blocks, Matrix w, int o, long end, long y, long yStride,
             long wide) {
         long block = w.row(o);
+        long touched = 0;
         for (int b = 0; b < blocks; b += UNPACKED) {
             int count = Math.min(UNPACKED, blocks - b);
             for (int i = 0; i < count; i++) {
@@ -159,22 +169,24 @@ final class Quantized {
             }
             long from = x + (long) ROW * b;
             long starts = x + 4L * (BLOCK * blocks + b);
+            long ahead = block + AHEAD * UNPACKED <= end ? block : wide;
             for (int r = 0; r < n;) {
                 int rows = tileRows(n - r);
+                long skip = r * xStride;
                 for (int lane = 0; lane < ROW; lane += PAIR) {
                     long to = y + r * yStride + lane;
-                    switch (rows) {
-                        case 6 ->
-                            tile6(from + r * xStride, xStride, starts + r * xStride, wide + lane, count, to, yStride);
-                        case 5 ->
-                            tile5(from + r * xStride, xStride, starts + r * xStride, wide + lane, count, to, yStride);
-                        default ->
-                            tile4(from + r * xStride, xStride, starts + r * xStride, wide + lane, count, to, yStride);
-                    }
+                    touched |= switch (rows) {
+                        case 6 -> tile6(from + skip, xStride, starts + skip, wide + lane, count, to, yStride, ahead);
+                        case 5 -> tile5(from + skip, xStride, starts + skip, wide + lane, count, to, yStride, ahead);
+                        default -> tile4(from + skip, xStride, starts + skip, wide + lane, count, to, yStride, ahead);
+                    };
+                    ahead = wide;
                 }
                 r += rows;
             }
         }
+        // what was read for its own sake must look as if somebody needed it
+        ALL.set(Lanes.LONG, wide, touched);
     }
 
     /** Of so many rows the next tile: all as even as can be. */
@@ -324,7 +336,9 @@ final class Quantized {
     /**
      * Six rows' products with unpacked blocks, two vectors of weight rows from byte {@code lane} on, added to {@code y}.
      */
-    private static void tile6(long x, long xStride, long starts, long wide, int count, long y, long yStride) {
+    private static long tile6(long x, long xStride, long starts, long wide, int count, long y, long yStride,
+            long ahead) {
+        long touched = 0;
         long y1 = y + yStride;
         long y2 = y1 + yStride;
         long y3 = y2 + yStride;
@@ -358,6 +372,8 @@ final class Quantized {
             FloatVector b5 = a5;
             long end = wide + ROW * BLOCK;
             while (wide != end) {
+                touched |= ALL.get(Lanes.LONG, ahead);
+                ahead += AHEAD / BLOCK;
                 FloatVector u = FloatVector.fromMemorySegment(F, ALL, wide, ORDER);
                 FloatVector t = FloatVector.fromMemorySegment(F, ALL, wide + VECTOR, ORDER);
                 FloatVector v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, from));
@@ -410,9 +426,12 @@ final class Quantized {
         d4.intoMemorySegment(ALL, y4 + VECTOR, ORDER);
         c5.intoMemorySegment(ALL, y5, ORDER);
         d5.intoMemorySegment(ALL, y5 + VECTOR, ORDER);
+        return touched;
     }
 
-    private static void tile5(long x, long xStride, long starts, long wide, int count, long y, long yStride) {
+    private static long tile5(long x, long xStride, long starts, long wide, int count, long y, long yStride,
+            long ahead) {
+        long touched = 0;
         long y1 = y + yStride;
         long y2 = y1 + yStride;
         long y3 = y2 + yStride;
@@ -441,6 +460,8 @@ final class Quantized {
             FloatVector b4 = a4;
             long end = wide + ROW * BLOCK;
             while (wide != end) {
+                touched |= ALL.get(Lanes.LONG, ahead);
+                ahead += AHEAD / BLOCK;
                 FloatVector u = FloatVector.fromMemorySegment(F, ALL, wide, ORDER);
                 FloatVector t = FloatVector.fromMemorySegment(F, ALL, wide + VECTOR, ORDER);
                 FloatVector v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, from));
@@ -486,9 +507,12 @@ final class Quantized {
         d3.intoMemorySegment(ALL, y3 + VECTOR, ORDER);
         c4.intoMemorySegment(ALL, y4, ORDER);
         d4.intoMemorySegment(ALL, y4 + VECTOR, ORDER);
+        return touched;
     }
 
-    private static void tile4(long x, long xStride, long starts, long wide, int count, long y, long yStride) {
+    private static long tile4(long x, long xStride, long starts, long wide, int count, long y, long yStride,
+            long ahead) {
+        long touched = 0;
         long y1 = y + yStride;
         long y2 = y1 + yStride;
         long y3 = y2 + yStride;
@@ -512,6 +536,8 @@ final class Quantized {
             FloatVector b3 = a3;
             long end = wide + ROW * BLOCK;
             while (wide != end) {
+                touched |= ALL.get(Lanes.LONG, ahead);
+                ahead += AHEAD / BLOCK;
                 FloatVector u = FloatVector.fromMemorySegment(F, ALL, wide, ORDER);
                 FloatVector t = FloatVector.fromMemorySegment(F, ALL, wide + VECTOR, ORDER);
                 FloatVector v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, from));
@@ -550,5 +576,6 @@ final class Quantized {
         d2.intoMemorySegment(ALL, y2 + VECTOR, ORDER);
         c3.intoMemorySegment(ALL, y3, ORDER);
         d3.intoMemorySegment(ALL, y3 + VECTOR, ORDER);
+        return touched;
     }
 }
