@@ -13,5 +13,7 @@ enum Fused {
     /** {@code com.microsoft.QuickGelu}, which is SiLU for alpha 1. */
     SILU,
     /** {@code com.microsoft.MatMulNBits} with activations in 8 bits. */
-    BLOCKS
+    BLOCKS,
+    /** {@code com.microsoft.MatMulIntegerToFloat}. */
+    HALVES
 }

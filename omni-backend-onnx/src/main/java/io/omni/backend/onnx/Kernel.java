@@ -1,39 +1,51 @@
 package io.omni.backend.onnx;
 
-import static io.omni.backend.onnx.Recording.constant;
-import static io.omni.backend.onnx.Recording.integers;
-import static io.omni.backend.onnx.Recording.with;
-
+import ai.onnxruntime.OnnxTensor;
 import ai.onnxruntime.OrtException;
 import ai.onnxruntime.OrtSession;
 import io.omni.api.Activation;
 import io.omni.api.BackendException;
-import io.omni.backend.onnx.Graph.Attribute;
+import io.omni.api.HostTensor;
 import io.omni.backend.onnx.Graph.Output;
 import io.omni.backend.onnx.Graph.Value;
+import io.omni.backend.onnx.Storage.OnnxType;
+import java.lang.foreign.MemorySegment;
 import java.util.ArrayList;
+import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 
 /**
- * A session for certain weights, in blocks: the runtime multiplies by blocks fast only if they belong to the session, as it
- * lays them out anew when it opens one. Its integer products take activations in 8 bits. So that nothing is lost, each row
- * goes in three times: rounded to 8 bits a block, what that left likewise, and what is left then, together 22 bits. Three
- * rows cost little more than one, for all are multiplied while the weights pass.
+ * A session for certain weights, as integers: the runtime multiplies by them fast only if they belong to the session, as
+ * it lays them out anew when it opens one. Activations are made integers here: small operators take the runtime longer.
  */
 final class Kernel {
-    private static final int PARTS = 3;
+    /** Rows a run: what a run writes in between should stay in the cache. */
+    private static final int ROWS = 64;
 
-    private final OrtSession session;
     private final NativeMemory memory;
+    private final OrtSession session;
+    /** What makes the operands: one for each kind of matrix. */
+    private final List<IntegerMatrix> forms;
+    private final int columns;
+    private final List<String> names;
+    private final int width;
     private final List<Storage> scales;
     private final long bytes;
+    /** What multiplies the result, or null. */
+    private Kernel next;
     private int holders = 1;
 
-    private Kernel(OrtSession session, NativeMemory memory, List<Storage> scales, long bytes) {
+    private Kernel(OnnxBackend backend, OrtSession session, List<IntegerMatrix> matrices, List<IntegerMatrix> forms,
+            List<String> names, HostTensor weight, long bytes) {
+        memory = backend.memory();
         this.session = session;
-        this.memory = memory;
-        this.scales = scales;
+        this.forms = forms;
+        this.names = names;
+        width = weight.shape()[0];
+        columns = weight.shape()[1];
+        // integers have been laid out anew; scales are still the operators' inputs
+        scales = matrices.stream().map(m -> m.scales().retain()).toList();
         this.bytes = bytes;
     }
 
@@ -42,83 +54,125 @@ final class Kernel {
      *
      * @param alone
      *            whether it runs on the calling thread only, beside others
-     * @return null if some weight cannot be laid out in blocks, or has no room and another form
+     * @return null if some weight cannot be written as integers, or has no room and another form
      */
-    static Kernel of(OnnxBackend backend, List<OnnxArray> weights, Storage x, boolean alone) {
-        NativeMemory memory = backend.memory();
-        long bytes = weights.stream().mapToLong(weight -> BlockMatrix.bytes(weight.host())).sum();
-        List<BlockMatrix> matrices = new ArrayList<>();
-        var r = new Recording(backend);
+    static Kernel of(OnnxBackend backend, List<HostTensor> weights, boolean alone) {
         boolean must = weights.stream().anyMatch(weight -> weight.dtype().isQuantized());
-        if (!must && !memory.hasRoom(bytes, backend.roomForBlocks()))
+        long bytes = weights.stream().mapToLong(IntegerMatrix::bytes).sum();
+        if (!must && !backend.memory().hasRoom(bytes, backend.roomForBlocks()))
             return null;
+        if (weights.size() == 1)
+            return product(backend, weights, alone, must);
+        Kernel kernel = product(backend, weights.subList(0, 2), alone, must);
+        if (kernel == null)
+            return null;
+        try {
+            kernel.next = product(backend, weights.subList(2, 3), alone, must);
+            return kernel.next == null ? null : kernel;
+        } finally {
+            if (kernel.next == null)
+                kernel.release();
+        }
+    }
+
+    /** Of one weight, or silu(x · gateᵀ) · (x · upᵀ). */
+    private static Kernel product(OnnxBackend backend, List<HostTensor> weights, boolean alone, boolean must) {
+        NativeMemory memory = backend.memory();
+        long bytes = weights.stream().mapToLong(IntegerMatrix::bytes).sum();
+        List<IntegerMatrix> matrices = new ArrayList<>();
+        List<Storage> operands = List.of();
+        var r = new Recording(backend);
         memory.charge(bytes);
         boolean made = false;
         try {
-            for (OnnxArray weight : weights) {
-                BlockMatrix matrix = BlockMatrix.of(weight.host(), memory);
+            for (HostTensor weight : weights) {
+                IntegerMatrix matrix = IntegerMatrix.of(weight, memory, backend.parts(weight.dtype()), must);
                 if (matrix == null && must)
-                    throw new BackendException(weight.host().name() + " holds numbers that are not finite");
+                    throw new BackendException(weight.name() + " holds numbers that are not finite");
                 if (matrix == null)
                     return null;
                 matrices.add(matrix);
             }
-            Value y = matrices.size() == 1
-                    ? product(r, split(r, r.input(x), matrices.getFirst()), matrices.getFirst())
-                    : gatedMlp(r, r.input(x), matrices.get(0), matrices.get(1), matrices.get(2));
-            OrtSession session = backend.sessions().open(r.graph(List.of((Output) y)), alone);
-            // blocks have been laid out anew; scales are still the operator's inputs
-            var kernel = new Kernel(session, memory, matrices.stream().map(m -> m.scales.retain()).toList(), bytes);
+            List<IntegerMatrix> forms = forms(matrices);
+            Storage row = Storage.allocate(memory, OnnxType.FLOAT, 1, matrices.getFirst().columns());
+            row.memory.fill((byte) 0);
+            List<List<Storage>> split = new ArrayList<>();
+            try {
+                for (IntegerMatrix form : forms)
+                    split.add(form.split(memory, row.memory, 1));
+            } finally {
+                row.release();
+                operands = split.stream().flatMap(List::stream).toList();
+            }
+            Value y = matrices.getFirst().product(r, split.getFirst());
+            if (matrices.size() > 1)
+                y = r.node("Mul", r.activation(y, Activation.SILU),
+                        matrices.getLast().product(r, split.getLast()));
+            Graph graph = r.graph(List.of((Output) y));
+            List<String> names = operands.stream().map(operand -> "i" + graph.inputs.indexOf(operand)).toList();
+            var kernel = new Kernel(backend, backend.sessions().open(graph, alone), matrices, forms, names,
+                    weights.getFirst(), bytes);
             made = true;
             return kernel;
         } finally {
-            matrices.forEach(BlockMatrix::close);
+            operands.forEach(Storage::release);
+            matrices.forEach(IntegerMatrix::close);
             r.clear();
             if (!made)
                 memory.discharge(bytes);
         }
     }
 
-    private static Value gatedMlp(Recording r, Value x, BlockMatrix gate, BlockMatrix up, BlockMatrix down) {
-        Value rows = split(r, x, gate);
-        Value others = up.block == gate.block && up.planes == gate.planes ? rows : split(r, x, up);
-        Value inner = r.node("Mul", r.activation(product(r, rows, gate), Activation.SILU), product(r, others, up));
-        return product(r, split(r, inner, down), down);
+    /** One matrix of each kind. */
+    private static List<IntegerMatrix> forms(List<IntegerMatrix> matrices) {
+        boolean alike = matrices.getFirst().getClass() == matrices.getLast().getClass();
+        return List.copyOf(alike ? matrices.subList(0, 1) : matrices);
     }
 
-    /** x [n, columns] as [3n, planes · columns]: rows as 8-bit integers a block, and twice what the rounding left. */
-    private static Value split(Recording r, Value x, BlockMatrix m) {
-        Value left = r.reshape(x, -1, m.columns / m.block, m.block);
-        Value[] parts = new Value[PARTS];
-        for (int i = 0; i < PARTS - 1; i++) {
-            Value largest = r.node("ReduceMax", with("keepdims", 1), r.node("Abs", left), integers(-1L));
-            Value step = r.node("Max", r.node("Mul", largest, constant(1f / 127)), constant(Float.MIN_NORMAL));
-            parts[i] = r.node("Mul", r.node("Round", r.node("Div", left, step)), step);
-            left = r.node("Sub", left, parts[i]);
-        }
-        parts[PARTS - 1] = left;
-        Value rows = r.node("Concat", with("axis", 0), parts);
-        return r.reshape(m.planes == 1 ? rows : r.node("Concat", with("axis", 1), rows, rows), -1,
-                (long) m.planes * m.columns);
-    }
-
-    private static Value product(Recording r, Value split, BlockMatrix m) {
-        Attribute[] attributes = {with("K", m.planes * m.columns), with("N", m.rows), with("bits", m.bits),
-                with("block_size", m.block), with("accuracy_level", 4)};
-        Value rows = r.node("MatMulNBits", Recording.MICROSOFT, attributes, split, r.initializer(m.integers),
-                r.initializer(m.scales));
-        return r.node("Sum", r.split(rows, 0, PARTS));
-    }
-
-    /** Computes y [n, out] of x [n, in]. */
-    void run(Storage x, Storage y) {
+    /** Computes y [n, out] of x [n, in], both float32. */
+    void run(MemorySegment x, int n, MemorySegment y) {
         retain();
-        try (var _ = session.run(Map.of("i0", x.tensor), Map.of("o0", y.tensor))) {
-            // the result went to y
+        try {
+            for (int from = 0; from < n; from += ROWS) {
+                int rows = Math.min(ROWS, n - from);
+                MemorySegment some = x.asSlice(4L * from * columns, 4L * rows * columns);
+                if (next == null)
+                    multiply(some, rows, y.asSlice(4L * from * width, 4L * rows * width));
+                else
+                    runBoth(some, rows, y.asSlice(4L * from * next.width, 4L * rows * next.width));
+            }
+        } finally {
+            release();
+        }
+    }
+
+    private void runBoth(MemorySegment x, int n, MemorySegment y) {
+        Storage inner = Storage.allocate(memory, OnnxType.FLOAT, n, width);
+        try {
+            multiply(x, n, inner.memory);
+            next.run(inner.memory, n, y);
+        } finally {
+            inner.release();
+        }
+    }
+
+    private void multiply(MemorySegment x, int n, MemorySegment y) {
+        List<Storage> operands = new ArrayList<>();
+        Storage result = Storage.borrow(y, OnnxType.FLOAT, n, width);
+        try {
+            for (IntegerMatrix form : forms)
+                operands.addAll(form.split(memory, x, n));
+            Map<String, OnnxTensor> feeds = HashMap.newHashMap(operands.size());
+            for (int i = 0; i < operands.size(); i++)
+                feeds.put(names.get(i), operands.get(i).tensor);
+            try (var _ = session.run(feeds, Map.of("o0", result.tensor))) {
+                // the result went to y
+            }
         } catch (OrtException e) {
             throw OnnxBackend.failure("ONNX Runtime failed", e);
         } finally {
-            release();
+            operands.forEach(Storage::release);
+            result.release();
         }
     }
 
@@ -139,6 +193,8 @@ final class Kernel {
         } finally {
             scales.forEach(Storage::release);
             memory.discharge(bytes);
+            if (next != null)
+                next.release();
         }
     }
 }

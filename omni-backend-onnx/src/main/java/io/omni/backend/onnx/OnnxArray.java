@@ -63,12 +63,12 @@ final class OnnxArray implements Tensor {
      * What multiplies by {@code weights}, of which this is the first: made at the first use and closed with this weight,
      * or null if there is none.
      */
-    synchronized Kernel kernel(List<OnnxArray> weights, Storage x, boolean alone) {
+    synchronized Kernel kernel(List<OnnxArray> weights, boolean alone) {
         check();
         for (Made made : kernels)
             if (made.alone == alone && made.weights.equals(weights))
             return made.kernel;
-        Kernel kernel = Kernel.of(backend, weights, x, alone);
+        Kernel kernel = Kernel.of(backend, weights.stream().map(weight -> weight.host).toList(), alone);
         kernels.add(new Made(weights, alone, kernel));
         return kernel;
     }

@@ -31,6 +31,7 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.EnumSet;
 import java.util.List;
+import java.util.Map;
 import java.util.Set;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.ExecutionException;
@@ -47,8 +48,6 @@ import java.util.stream.LongStream;
 final class OnnxBackend implements Backend {
     /** Elements of a weight that are widened at a time: their float32 copy should fit in a share of the last cache. */
     private static final int BLOCK = 1 << 20;
-    /** Rows up to which products in blocks are faster than those of widened weights. */
-    private static final int FEW = 32;
     /** Nodes after which a graph runs though nobody asked: a loop that keeps nothing must not record for ever. */
     private static final int LONGEST = 1024;
 
@@ -56,7 +55,8 @@ final class OnnxBackend implements Backend {
     private final Sessions sessions;
     private final boolean cuda;
     private final boolean widen;
-    /** Bytes in use up to which bfloat16 matrices are also kept in blocks. */
+    private final String activations;
+    /** Bytes in use up to which bfloat16 matrices are also kept as integers. */
     private final long roomForBlocks;
     private final int threads;
     private final ExecutorService pool;
@@ -83,15 +83,19 @@ final class OnnxBackend implements Backend {
     }
 
     OnnxBackend(BackendOptions options) {
-        String weights = options.properties().getOrDefault("weights", "blocks");
+        Map<String, String> properties = options.properties();
+        String weights = property(properties, "weights", "blocks");
         if (!Set.of("blocks", "stored", "float32").contains(weights))
             throw new BackendException("unknown weights '" + weights + "', expected blocks, stored or float32");
+        activations = property(properties, "activations", "");
+        if (!Set.of("", "f32", "16", "8").contains(activations))
+            throw new BackendException("unknown activations '" + activations + "', expected f32, 16 or 8");
         widen = weights.equals("float32");
         roomForBlocks = weights.equals("blocks") ? Math.max(0, host().totalMemory() / 2) : 0;
-        memory = new NativeMemory(bytes(options.properties().get("memory")));
+        memory = new NativeMemory(bytes(property(properties, "memory", null)));
         threads = options.threads() == 0 ? Runtime.getRuntime().availableProcessors() : options.threads();
         boolean hasCuda = OrtEnvironment.getAvailableProviders().contains(OrtProvider.CUDA);
-        cuda = switch (options.properties().getOrDefault("executionProvider", hasCuda ? "cuda" : "cpu")) {
+        cuda = switch (property(properties, "executionProvider", hasCuda ? "cuda" : "cpu")) {
             case "cpu" -> false;
             case "cuda" -> {
                 if (!hasCuda)
@@ -103,12 +107,17 @@ final class OnnxBackend implements Backend {
                     "unknown execution provider '" + other + "', expected cpu or cuda");
         };
         pool = Executors.newFixedThreadPool(threads, Thread.ofPlatform().daemon().name("omni-onnx-", 0).factory());
-        sessions = new Sessions(threads, cuda, options.properties().getOrDefault("optimization", "all"),
-                options.properties().get("profile"));
-        if (!options.properties().getOrDefault("fused", "true").equals("false"))
+        sessions = new Sessions(threads, cuda, property(properties, "optimization", "all"),
+                property(properties, "profile", null));
+        if (!property(properties, "fused", "true").equals("false"))
             for (Fused operator : Fused.values())
-                if ((operator != Fused.BLOCKS || !cuda) && works(operator))
+                if ((!cuda || operator != Fused.BLOCKS && operator != Fused.HALVES) && works(operator))
                 fused.add(operator);
+    }
+
+    private static String property(Map<String, String> properties, String name, String otherwise) {
+        String value = properties.get(name);
+        return value != null ? value : System.getProperty("omni.onnx." + name, otherwise);
     }
 
     private static long bytes(String option) {
@@ -136,9 +145,10 @@ final class OnnxBackend implements Backend {
                         new Attention(2, 2, 2, false, 0));
                 case GELU -> tensorOps.activation(x, Activation.GELU);
                 case SILU -> tensorOps.activation(x, Activation.SILU);
-                case BLOCKS -> largest();
+                case BLOCKS -> sumOfLargest(DType.Q8);
+                case HALVES -> sumOfLargest(DType.BF16);
             };
-            return operator != Fused.BLOCKS || Math.abs(y.toFloats()[0] - 32 * 127) < 1;
+            return y.toFloats()[0] > 32 * 127 - 1 || operator != Fused.BLOCKS && operator != Fused.HALVES;
         } catch (BackendException e) {
             return false;
         } finally {
@@ -147,15 +157,18 @@ final class OnnxBackend implements Backend {
     }
 
     /** 32 · 127, of the largest integers there are: instructions that add pairs in 16 bits would not hold their sums. */
-    private Tensor largest() {
+    private Tensor sumOfLargest(DType type) {
         float[] ones = new float[32];
         float[] values = new float[32 * 32];
         Arrays.fill(ones, 1);
         Arrays.fill(values, 127);
-        MemorySegment blocks = MemorySegment.ofArray(new byte[(int) DType.Q8.bytes(values.length)]);
-        Quantization.quantize(values, 32, DType.Q8, blocks, 0);
-        try (Tensor weight = weight(new HostTensor("largest", DType.Q8, new int[]{32, 32}, blocks),
-                WeightRole.MATRIX)) {
+        MemorySegment data = MemorySegment.ofArray(new byte[(int) type.bytes(values.length)]);
+        if (type == DType.BF16)
+            for (int i = 0; i < values.length; i++)
+                data.setAtIndex(ValueLayout.JAVA_SHORT_UNALIGNED, i, (short) (Float.floatToIntBits(values[i]) >> 16));
+        else
+            Quantization.quantize(values, 32, type, data, 0);
+        try (Tensor weight = weight(new HostTensor("largest", type, new int[]{32, 32}, data), WeightRole.MATRIX)) {
             return tensorOps.linear(tensor(ones, 1, 32), weight);
         }
     }
@@ -211,8 +224,13 @@ final class OnnxBackend implements Backend {
 
     @Override
     public double precision() {
-        // bfloat16 weights are multiplied as 16-bit integers a block
-        return 3e-5;
+        return switch (activations) {
+            case "f32" -> 3e-5;
+            case "16" -> 5e-4;
+            case "8" -> 3e-2;
+            // of the parts that quantised weights are multiplied by
+            default -> 1e-4;
+        };
     }
 
     @Override
@@ -309,8 +327,8 @@ final class OnnxBackend implements Backend {
                 blocks.add(Storage.borrow(whole.memory.asSlice(from * row, n * row), type, n, columns));
             }
         }
-        boolean inBlocks = role == WeightRole.MATRIX && roomForBlocks > 0 && fuses(Fused.BLOCKS)
-                && BlockMatrix.fits(host);
+        boolean inBlocks = role == WeightRole.MATRIX && roomForBlocks > 0 && fuses(Fused.HALVES)
+                && IntegerMatrix.fits(host);
         var array = inBlocks
                 ? new OnnxArray(this, host, whole, List.copyOf(blocks))
                 : new OnnxArray(this, host.shape().clone(), host.dtype(), whole, List.copyOf(blocks));
@@ -381,53 +399,50 @@ final class OnnxBackend implements Backend {
     }
 
     /**
-     * What multiplies {@code n} rows by weights in blocks, or null if recorded operations do.
+     * What multiplies by weights as integers, or null if recorded operations do.
      *
      * @param alone
      *            whether it runs on the calling thread only, beside others
      * @param weights
      *            one matrix, or gate, up and down
      */
-    Kernel kernel(Storage x, int n, boolean alone, Tensor... weights) {
+    Kernel kernel(boolean alone, Tensor... weights) {
         List<OnnxArray> arrays = new ArrayList<>();
-        boolean must = false;
         for (Tensor weight : weights) {
             var array = (OnnxArray) weight;
             if (array.host() == null)
                 return null;
-            must |= array.dtype().isQuantized();
             arrays.add(array);
         }
-        return must || n <= FEW ? arrays.getFirst().kernel(arrays, x, alone) : null;
+        return arrays.getFirst().kernel(arrays, alone);
     }
 
-    /** Rows of x times weights in blocks, a result of this shape; null if recorded operations do it. */
+    /** Rows of x times weights as integers, a result of this shape; null if recorded operations do it. */
     Tensor multiply(int[] shape, Tensor x, Tensor... weights) {
         if (HostTensor.size(shape) == 0 || x.dtype() != DType.F32 || ((OnnxArray) weights[0]).host() == null)
             return null;
         Tensor[] operands = Arrays.copyOf(weights, weights.length + 1);
         operands[weights.length] = x;
         check(operands);
-        ((OnnxArray) x).materialize();
-        int width = weights[0].dim(1);
-        int n = Math.toIntExact(x.size() / width);
-        Storage rows = Storage.borrow(((OnnxArray) x).storage().memory, OnnxType.FLOAT, n, width);
-        try {
-            Kernel kernel = kernel(rows, n, false, weights);
-            return kernel == null ? null : compute(shape, result -> {
-                Storage y = Storage.borrow(result, OnnxType.FLOAT, n, weights[weights.length - 1].dim(0));
-                try {
-                    kernel.run(rows, y);
-                } finally {
-                    y.release();
-                }
-            }, operands);
-        } finally {
-            rows.release();
-        }
+        int n = Math.toIntExact(x.size() / weights[0].dim(1));
+        Kernel kernel = kernel(false, weights);
+        return kernel == null
+                ? null
+                : compute(shape, result -> kernel.run(((OnnxArray) x).storage().memory, n, result), operands);
     }
 
-    /** Bytes in use up to which bfloat16 matrices are also kept in blocks. */
+    /** Integers of 8 bits that an activation is multiplied as, by weights of a type. */
+    int parts(DType weight) {
+        return switch (activations) {
+            case "f32" -> 3;
+            case "16" -> 2;
+            case "8" -> 1;
+            // what blocks of 8 bits and fewer have lost is far more than what a third part adds
+            default -> weight.isQuantized() ? 2 : 3;
+        };
+    }
+
+    /** Bytes in use up to which bfloat16 matrices are also kept as integers. */
     long roomForBlocks() {
         return roomForBlocks;
     }

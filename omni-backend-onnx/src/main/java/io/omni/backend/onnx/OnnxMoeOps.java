@@ -128,7 +128,7 @@ final class OnnxMoeOps implements MoeOps {
     }
 
     /**
-     * Experts whose weights are in blocks, each on one thread: small products are better done side by side than shared.
+     * Experts whose weights are integers, each on one thread: small products are better done side by side than shared.
      *
      * @return the other experts
      */
@@ -143,24 +143,18 @@ final class OnnxMoeOps implements MoeOps {
                 MemorySegment.copy(values, 4L * token[i] * width, sorted.memory, 4L * i * width, 4L * width);
             // once a layer: else a prompt or a step would wait for each expert that it is the first to choose
             if (!((OnnxArray) weights.gate().getFirst()).hasKernels())
-                backend.each(count.length, i -> backend.kernel(sorted, 1, true, weights.gate().get(i),
+                backend.each(count.length, i -> backend.kernel(true, weights.gate().get(i),
                         weights.up().get(i), weights.down().get(i)));
             backend.each(experts.length, i -> {
                 int expert = experts[i];
                 int n = count[expert];
-                Storage some = slice(sorted, start[expert], n, width);
-                Storage result = slice(rows, start[expert], n, width);
-                try {
-                    Kernel kernel = backend.kernel(some, n, true, weights.gate().get(expert), weights.up().get(expert),
-                            weights.down().get(expert));
-                    if (kernel == null)
-                        left.add(expert);
-                    else
-                        kernel.run(some, result);
-                } finally {
-                    some.release();
-                    result.release();
-                }
+                Kernel kernel = backend.kernel(true, weights.gate().get(expert), weights.up().get(expert),
+                        weights.down().get(expert));
+                if (kernel == null)
+                    left.add(expert);
+                else
+                    kernel.run(sorted.memory.asSlice(4L * start[expert] * width), n,
+                            rows.memory.asSlice(4L * start[expert] * width));
             });
         } finally {
             sorted.release();

@@ -25,7 +25,7 @@ import java.util.Map;
  */
 final class Recording {
     static final String MICROSOFT = "com.microsoft";
-    private static final Attribute[] NONE = {};
+    static final Attribute[] NONE = {};
 
     private final OnnxBackend backend;
     private final List<Node> nodes = new ArrayList<>();

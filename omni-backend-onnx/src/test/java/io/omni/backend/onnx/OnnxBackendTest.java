@@ -456,6 +456,8 @@ class OnnxBackendTest {
     void refusesWhatItDoesNotKnow() {
         assertThatThrownBy(() -> new OnnxBackend(new BackendOptions(1, Map.of("executionProvider", "tpu"))))
                 .isInstanceOf(BackendException.class).hasMessageContaining("tpu");
+        assertThatThrownBy(() -> new OnnxBackend(new BackendOptions(1, Map.of("activations", "12"))))
+                .isInstanceOf(BackendException.class).hasMessageContaining("12");
         assertThatThrownBy(() -> new OnnxBackend(new BackendOptions(1, Map.of("optimization", "much"))))
                 .isInstanceOf(BackendException.class).hasMessageContaining("much");
         assertThatThrownBy(() -> backend.weight(HostTensor.of("w", new float[4], 4), WeightRole.MATRIX))
@@ -629,31 +631,84 @@ class OnnxBackendTest {
         }
     }
 
-    @Test
-    void blocksGiveWhatWidenedWeightsGive() {
+    @ParameterizedTest
+    @ValueSource(strings = {"f32", "16", "8"})
+    void integersGiveWhatWidenedWeightsGive(String activations) {
+        backend.close();
+        backend = new OnnxBackend(new BackendOptions(2, Map.of("activations", activations)));
         for (DType type : new DType[]{DType.BF16, DType.Q8, DType.Q4}) {
-            float[] values = new float[64 * 256];
-            for (int i = 0; i < values.length; i++)
-                values[i] = (float) Math.sin(i * 0.7) * (1 + i % 5);
-            var data = java.lang.foreign.MemorySegment.ofArray(new byte[(int) type.bytes(values.length)]);
-            if (type == DType.BF16)
-                for (int i = 0; i < values.length; i++)
-                    data.setAtIndex(java.lang.foreign.ValueLayout.JAVA_SHORT_UNALIGNED, i,
-                            (short) (Float.floatToIntBits(values[i]) >> 16));
-            else
-                io.omni.api.Quantization.quantize(values, 256, type, data, 0);
-            var host = new HostTensor("w", type, new int[]{64, 256}, data);
-            float[] blocks = product(backend, host);
-            try (var plain = new OnnxBackend(
-                    new BackendOptions(2, Map.of("fused", "false", "weights", "stored")))) {
+            HostTensor host = sines(type, 64, 256);
+            float[] integers = product(backend, host);
+            try (var plain = new OnnxBackend(new BackendOptions(2, Map.of("fused", "false", "weights", "stored")))) {
                 float[] widened = product(plain, host);
                 double most = 0;
                 for (float value : widened)
                     most = Math.max(most, Math.abs(value));
-                for (int i = 0; i < blocks.length; i++)
-                    assertThat((double) blocks[i]).as(type + " element " + i).isCloseTo(widened[i],
-                            org.assertj.core.data.Offset.offset(3e-5 * most));
+                for (int i = 0; i < integers.length; i++)
+                    assertThat((double) integers[i]).as(type + " element " + i).isCloseTo(widened[i],
+                            org.assertj.core.data.Offset.offset(backend.precision() * most));
             }
+        }
+    }
+
+    private static HostTensor sines(DType type, int rows, int columns) {
+        float[] values = new float[rows * columns];
+        for (int i = 0; i < values.length; i++)
+            values[i] = (float) Math.sin(i * 0.7) * (1 + i % 5);
+        MemorySegment data = Arena.ofAuto().allocate(type.bytes(values.length), 64);
+        if (type == DType.BF16)
+            for (int i = 0; i < values.length; i++)
+                data.setAtIndex(ValueLayout.JAVA_SHORT, i, (short) (Float.floatToIntBits(values[i]) >> 16));
+        else
+            io.omni.api.Quantization.quantize(values, columns, type, data, 0);
+        return new HostTensor("w", type, new int[]{rows, columns}, data);
+    }
+
+    /** More rows than a run takes, and matrices of two kinds, which need activations in two forms. */
+    @Test
+    void manyRowsTimesMatricesOfTwoKinds() {
+        try (Scope _ = backend.scope()) {
+            Tensor gate = backend.weight(sines(DType.BF16, 96, 64), WeightRole.MATRIX);
+            Tensor up = backend.weight(sines(DType.Q8, 96, 64), WeightRole.MATRIX);
+            Tensor down = backend.weight(sines(DType.Q4, 64, 96), WeightRole.MATRIX);
+            Tensor x = random(150, 64);
+            agree(ops().gatedMlp(x, gate, up, down), plain().gatedMlp(x, gate, up, down));
+        }
+    }
+
+    /** A row keeps to itself what is not finite in it. */
+    @Test
+    void rowsThatAreNotFinite() {
+        for (DType type : new DType[]{DType.BF16, DType.Q8})
+            try (Scope _ = backend.scope()) {
+                Tensor w = backend.weight(sines(type, 32, 64), WeightRole.MATRIX);
+                float[] x = floats(4 * 64);
+                x[7] = Float.NaN;
+                x[64 + 9] = Float.NEGATIVE_INFINITY;
+                Arrays.fill(x, 2 * 64, 3 * 64, 0);
+                float[] y = ops().linear(backend.tensor(x, 4, 64), w).toFloats();
+                for (int i = 0; i < 32; i++) {
+                    assertThat(y[i]).isNaN();
+                    assertThat(Float.isFinite(y[32 + i])).isFalse();
+                    assertThat(y[64 + i]).isZero();
+                    assertThat(y[96 + i]).isFinite();
+                }
+            }
+    }
+
+    /** In 16 bits a row, the small elements beside one huge one would be nothing. */
+    @Test
+    void aRowThatSixteenBitsDoNotHoldIsMultipliedAsItIs() {
+        MemorySegment data = Arena.ofAuto().allocate(2 * 32 * 64, 64);
+        for (int i = 0; i < 32 * 64; i++)
+            data.setAtIndex(ValueLayout.JAVA_SHORT, i, (short) (Float.floatToIntBits(i == 5 ? 3e4f : 0.01f) >> 16));
+        var host = new HostTensor("w", DType.BF16, new int[]{32, 64}, data);
+        try (Scope _ = backend.scope()) {
+            Tensor w = backend.weight(host, WeightRole.MATRIX);
+            float[] x = floats(64);
+            x[5] = 0;
+            Tensor row = backend.tensor(x, 1, 64);
+            agree(ops().linear(row, w), plain().linear(row, w));
         }
     }
 
