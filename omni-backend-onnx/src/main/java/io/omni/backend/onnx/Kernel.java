@@ -131,47 +131,67 @@ final class Kernel {
 
     /** Computes y [n, out] of x [n, in], both float32. */
     void run(MemorySegment x, int n, MemorySegment y) {
+        int out = next == null ? width : next.width;
+        for (int from = 0; from < n; from += ROWS) {
+            int rows = Math.min(ROWS, n - from);
+            List<Storage> operands = split(x.asSlice(4L * from * columns, 4L * rows * columns), rows);
+            try {
+                run(operands, rows, y.asSlice(4L * from * out, 4L * rows * out));
+            } finally {
+                operands.forEach(Storage::release);
+            }
+        }
+    }
+
+    /** {@code n} rows of x, at most {@value #ROWS}, as kernels take them that are alike. The caller releases them. */
+    List<Storage> split(MemorySegment x, int n) {
+        List<Storage> operands = new ArrayList<>();
+        try {
+            for (IntegerMatrix form : forms)
+                operands.addAll(form.split(memory, x, n));
+            return operands;
+        } catch (RuntimeException e) {
+            operands.forEach(Storage::release);
+            throw e;
+        }
+    }
+
+    /** Whether both take the same operands, of rows of the same length. */
+    boolean isAlike(Kernel other) {
+        return forms.getFirst().getClass() == other.forms.getFirst().getClass()
+                && forms.getLast().getClass() == other.forms.getLast().getClass();
+    }
+
+    /** Computes y [n, out], float32, of x that has been split. */
+    void run(List<Storage> operands, int n, MemorySegment y) {
         retain();
         try {
-            for (int from = 0; from < n; from += ROWS) {
-                int rows = Math.min(ROWS, n - from);
-                MemorySegment some = x.asSlice(4L * from * columns, 4L * rows * columns);
-                if (next == null)
-                    multiply(some, rows, y.asSlice(4L * from * width, 4L * rows * width));
-                else
-                    runBoth(some, rows, y.asSlice(4L * from * next.width, 4L * rows * next.width));
+            if (next == null) {
+                multiply(operands, n, y);
+                return;
+            }
+            Storage inner = Storage.allocate(memory, OnnxType.FLOAT, n, width);
+            try {
+                multiply(operands, n, inner.memory);
+                next.run(inner.memory, n, y);
+            } finally {
+                inner.release();
             }
         } finally {
             release();
         }
     }
 
-    private void runBoth(MemorySegment x, int n, MemorySegment y) {
-        Storage inner = Storage.allocate(memory, OnnxType.FLOAT, n, width);
-        try {
-            multiply(x, n, inner.memory);
-            next.run(inner.memory, n, y);
-        } finally {
-            inner.release();
-        }
-    }
-
-    private void multiply(MemorySegment x, int n, MemorySegment y) {
-        List<Storage> operands = new ArrayList<>();
-        Storage result = Storage.borrow(y, OnnxType.FLOAT, n, width);
-        try {
-            for (IntegerMatrix form : forms)
-                operands.addAll(form.split(memory, x, n));
-            Map<String, OnnxTensor> feeds = HashMap.newHashMap(operands.size());
-            for (int i = 0; i < operands.size(); i++)
-                feeds.put(names.get(i), operands.get(i).tensor);
-            try (var _ = session.run(feeds, Map.of("o0", result.tensor))) {
-                // the result went to y
-            }
+    private void multiply(List<Storage> operands, int n, MemorySegment y) {
+        Map<String, OnnxTensor> feeds = HashMap.newHashMap(operands.size());
+        for (int i = 0; i < operands.size(); i++)
+            feeds.put(names.get(i), operands.get(i).tensor);
+        Storage result = Storage.borrow(y.asSlice(0, 4L * n * width), OnnxType.FLOAT, n, width);
+        try (var _ = session.run(feeds, Map.of("o0", result.tensor))) {
+            // the result went to y
         } catch (OrtException e) {
             throw OnnxBackend.failure("ONNX Runtime failed", e);
         } finally {
-            operands.forEach(Storage::release);
             result.release();
         }
     }

@@ -134,32 +134,41 @@ final class OnnxMoeOps implements MoeOps {
      */
     private int[] runInBlocks(OnnxArray x, MoeWeights weights, int[] experts, int[] start, int[] count, int[] token,
             Storage rows) {
+        // once a layer: else a prompt or a step would wait for each expert that it is the first to choose
+        if (!((OnnxArray) weights.gate().getFirst()).hasKernels())
+            backend.each(count.length, i -> kernel(weights, i));
         int width = x.dim(1);
         Set<Integer> left = ConcurrentHashMap.newKeySet();
         MemorySegment values = x.storage().memory;
+        Kernel first = kernel(weights, experts[0]);
+        List<Storage> split = new ArrayList<>();
         Storage sorted = Storage.allocate(backend.memory(), OnnxType.FLOAT, token.length, width);
         try {
             for (int i = 0; i < token.length; i++)
                 MemorySegment.copy(values, 4L * token[i] * width, sorted.memory, 4L * i * width, 4L * width);
-            // once a layer: else a prompt or a step would wait for each expert that it is the first to choose
-            if (!((OnnxArray) weights.gate().getFirst()).hasKernels())
-                backend.each(count.length, i -> backend.kernel(true, weights.gate().get(i),
-                        weights.up().get(i), weights.down().get(i)));
+            // a lone token is the same for all its experts
+            if (x.dim(0) == 1 && first != null)
+                split.addAll(first.split(values, 1));
             backend.each(experts.length, i -> {
                 int expert = experts[i];
-                int n = count[expert];
-                Kernel kernel = backend.kernel(true, weights.gate().get(expert), weights.up().get(expert),
-                        weights.down().get(expert));
+                Kernel kernel = kernel(weights, expert);
+                MemorySegment result = rows.memory.asSlice(4L * start[expert] * width);
                 if (kernel == null)
                     left.add(expert);
+                else if (!split.isEmpty() && kernel.isAlike(first))
+                    kernel.run(split, 1, result);
                 else
-                    kernel.run(sorted.memory.asSlice(4L * start[expert] * width), n,
-                            rows.memory.asSlice(4L * start[expert] * width));
+                    kernel.run(sorted.memory.asSlice(4L * start[expert] * width), count[expert], result);
             });
         } finally {
+            split.forEach(Storage::release);
             sorted.release();
         }
         return Arrays.stream(experts).filter(left::contains).toArray();
+    }
+
+    private Kernel kernel(MoeWeights weights, int expert) {
+        return backend.kernel(true, weights.gate().get(expert), weights.up().get(expert), weights.down().get(expert));
     }
 
     private static Storage slice(Storage rows, int from, int n, int width) {
