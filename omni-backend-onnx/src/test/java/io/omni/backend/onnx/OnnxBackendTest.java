@@ -676,6 +676,35 @@ class OnnxBackendTest {
         }
     }
 
+    /** A lone token goes to all its experts in the first one's form, which others may not take. */
+    @ParameterizedTest
+    @ValueSource(ints = {1, 3, 150})
+    void expertsOfSeveralKinds(int tokens) {
+        DType[][] kinds = {{DType.BF16, DType.BF16, DType.BF16}, {DType.Q8, DType.BF16, DType.Q4},
+                {DType.Q8, DType.Q4, DType.BF16}, {DType.F32, DType.F32, DType.F32}};
+        try (Scope _ = backend.scope()) {
+            List<Tensor> gate = new ArrayList<>();
+            List<Tensor> up = new ArrayList<>();
+            List<Tensor> down = new ArrayList<>();
+            for (int i = 0; i < 8; i++) {
+                gate.add(matrix(kinds[i % 4][0], 96, 64));
+                up.add(matrix(kinds[i % 4][1], 96, 64));
+                down.add(matrix(kinds[i % 4][2], 64, 96));
+            }
+            var weights = new MoeWeights(weight(WeightRole.MATRIX, DType.F32, 8, 64), gate, up, down, null);
+            MoeOps plain = () -> backend;
+            Tensor x = random(tokens, 64);
+            for (int topK : new int[]{5, 8})
+                agree(backend.moeOps().moe(x, weights, topK, true), plain.moe(x, weights, topK, true));
+        }
+    }
+
+    private Tensor matrix(DType type, int rows, int columns) {
+        return type.isQuantized()
+                ? backend.weight(sines(type, rows, columns), WeightRole.MATRIX)
+                : weight(WeightRole.MATRIX, type, rows, columns);
+    }
+
     /** A row keeps to itself what is not finite in it. */
     @Test
     void rowsThatAreNotFinite() {
