@@ -24,8 +24,8 @@ import java.util.stream.IntStream;
 
 /** Layers of the Thinker: a prompt, tokens decoded one by one, the head, and sequences that decode together. */
 final class DecoderBench {
-    /** Time for the compiler. */
-    private static final long WARM_UP_NANOS = 5_000_000_000L;
+    /** For the compiler, a second for each round. */
+    private static final long WARM_UP_NANOS = 1_000_000_000L;
 
     private final Bench bench;
     private final int layers;
@@ -65,7 +65,7 @@ final class DecoderBench {
         long start = System.nanoTime();
         do
             round(model, -1);
-        while (System.nanoTime() - start < WARM_UP_NANOS);
+        while (System.nanoTime() - start < bench.rounds() * WARM_UP_NANOS);
         for (int i = 0; i < bench.rounds(); i++) {
             Bench now = bench.measuredAgain();
             double[] seconds = round(model, i);

@@ -1,6 +1,7 @@
 package io.omni.examples;
 
 import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.within;
 import static org.assertj.core.api.Assertions.withinPercentage;
 
 import io.omni.api.Backend;
@@ -46,10 +47,11 @@ class BenchTest {
         String out = output(bench -> new DecoderBench(bench, SMALL, 400, 4, new int[]{1, 3}).run());
         for (int n : new int[]{1, 3}) {
             Matcher batch = match(out, "batch  " + n
-                    + ": +([0-9.]+) ms a step +([0-9.]+) tokens/s +memory floor [0-9.]+ ms, ([0-9.]+) tokens/s");
+                    + ": +([0-9.]+) ms a step +([0-9.]+) tokens/s +memory floor ([0-9.]+) ms, ([0-9.]+) tokens/s, ([0-9.]+) %");
             double rate = number(batch, 2);
             assertThat(1000 * n / rate).isCloseTo(number(batch, 1), withinPercentage(1));
-            assertThat(rate).isPositive().isLessThan(number(batch, 3));
+            assertThat(1000 * n / number(batch, 4)).isCloseTo(number(batch, 3), within(0.006));
+            assertThat(100 * rate / number(batch, 4)).isCloseTo(number(batch, 5), within(0.6));
         }
         assertThat(out).containsPattern("prompt of 400 through \\d layers: [0-9.]+ ms, \\d+ tokens/s");
     }
