@@ -227,7 +227,7 @@ final class OnnxBackend implements Backend {
         return switch (activations) {
             case "f32" -> 3e-5;
             case "16" -> 5e-4;
-            case "8" -> 3e-2;
+            case "8" -> 4e-2;
             // of the parts that quantised weights are multiplied by
             default -> 1e-4;
         };
