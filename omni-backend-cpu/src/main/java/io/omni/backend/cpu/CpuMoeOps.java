@@ -187,16 +187,6 @@ final class CpuMoeOps implements MoeOps {
         return i;
     }
 
-    /** Outputs a task: where rows are many, three blocks for one to be read while another is multiplied. */
-    private int each(int hidden, int tokens, boolean quantised) {
-        int threads = backend.workers.threads();
-        if (quantised)
-            return tokens < Quantized.MANY ? Quantized.outputsPerTask(hidden, threads) : 4 * Quantized.BLOCK;
-        if (tokens < 4)
-            return 32;
-        return CpuTensorOps.parts(hidden, 144) < 4 * threads ? 48 : 144;
-    }
-
     /** y = Σ share · intermediates · downᵀ, by expert number, then the shared one. */
     private void lower(List<Group> groups, long intermediates, CpuTensor y, int tokens, int hidden) {
         int most = 0;
@@ -208,7 +198,7 @@ final class CpuMoeOps implements MoeOps {
         }
         int longest = most;
         boolean quantised = groups.stream().anyMatch(group -> group.down.dtype().isQuantized());
-        int each = each(hidden, tokens, quantised);
+        int each = outputsPerTask(hidden, tokens, quantised);
         backend.workers.run(CpuTensorOps.parts(hidden, each), task -> {
             int o = task * each;
             int n = Math.min(each, hidden - o);
@@ -229,5 +219,16 @@ final class CpuMoeOps implements MoeOps {
                 backend.memory.give(scratch, bytes);
             }
         });
+    }
+
+    /** Outputs that a task should lower. Of many rows three blocks, so that one is read while another is multiplied. */
+    private int outputsPerTask(int hidden, int tokens, boolean quantised) {
+        int threads = backend.workers.threads();
+        if (quantised)
+            return tokens < Quantized.MANY ? Quantized.outputsPerTask(hidden, threads) : 4 * Quantized.BLOCK;
+        if (tokens < 4)
+            return 32;
+        int blocks = CpuTensorOps.parts(hidden, 3 * Product.MOST_OUTS) < 4 * threads ? 1 : 3;
+        return blocks * Product.MOST_OUTS;
     }
 }

@@ -471,17 +471,17 @@ final class CpuTensorOps implements TensorOps {
 
         private static int outBlock(int rows, Matrix w, int threads) {
             boolean quantised = w.dtype().isQuantized();
-            int step = quantised ? 2 * Quantized.BLOCK : 8;
-            // a hundred kilobytes of weights or so, but some tasks for each thread; of blocks more for many rows, which each
-            // task prepares
-            int outs = rows >= 4 && !quantised
-                    ? Product.outputsPerBlock(w.in())
-                    : Math.clamp((rows >= 4 ? 512 << 10 : 128 << 10) / Math.max(1, w.rowBytes()) / step * step, step,
-                            512);
             if ((long) rows * w.out() * w.in() < 1 << 16)
                 return Math.max(1, w.out());
             if (quantised && rows < Quantized.MANY)
                 return Quantized.outputsPerTask(w.out(), threads);
+            int step = quantised ? 2 * Quantized.BLOCK : 8;
+            // some tasks for each thread, of a hundred kilobytes of weights or so; of more in blocks, as each task prepares all
+            // its rows
+            int outs = rows >= 4 && !quantised
+                    ? Product.outputsPerBlock(w.in())
+                    : Math.clamp((quantised ? 512 << 10 : 128 << 10) / Math.max(1, w.rowBytes()) / step * step, step,
+                            512);
             int fair = (w.out() / (4 * threads) + step - 1) / step * step;
             return Math.max(1, Math.min(outs, Math.max(step, fair)));
         }

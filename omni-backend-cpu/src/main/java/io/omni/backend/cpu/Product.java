@@ -26,7 +26,7 @@ final class Product {
     private static final int MOST_ROWS = 5;
     // a block of weight rows as floats stays in the second-level cache while all rows of x pass by
     private static final long BLOCK_BYTES = 384 << 10;
-    private static final int MOST_OUTS = 48;
+    static final int MOST_OUTS = 48;
     private static final int VECTOR = Lanes.BYTES;
 
     // kernels call the Vector API itself: the compiler inlines it at any size of the method, but not functions of ours

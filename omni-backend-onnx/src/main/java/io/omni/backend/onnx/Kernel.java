@@ -59,7 +59,7 @@ final class Kernel {
     static Kernel of(OnnxBackend backend, List<HostTensor> weights, boolean alone) {
         boolean must = weights.stream().anyMatch(weight -> weight.dtype().isQuantized());
         long bytes = weights.stream().mapToLong(IntegerMatrix::bytes).sum();
-        if (!must && !backend.memory().hasRoom(bytes, backend.roomForBlocks()))
+        if (!must && !backend.memory().hasRoom(bytes, backend.roomForIntegers()))
             return null;
         if (weights.size() == 1)
             return product(backend, weights, alone, must);

@@ -44,13 +44,13 @@ final class OnnxArray implements Tensor {
         this.blocks = blocks;
     }
 
-    /** A weight that can be multiplied in blocks; {@code stored} is null if it can in no other way. */
+    /** A weight that can be multiplied as integers; {@code stored} is null if it can in no other way. */
     OnnxArray(OnnxBackend backend, HostTensor host, Storage stored, List<Storage> blocks) {
         this(backend, host.shape().clone(), host.dtype(), stored, blocks);
         this.host = host;
     }
 
-    /** The weight's elements if they can be laid out in blocks, else null. */
+    /** The weight's elements if they can be laid out as integers, else null. */
     HostTensor host() {
         return host;
     }

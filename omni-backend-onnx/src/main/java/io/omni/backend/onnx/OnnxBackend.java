@@ -57,7 +57,7 @@ final class OnnxBackend implements Backend {
     private final boolean widen;
     private final String activations;
     /** Bytes in use up to which bfloat16 matrices are also kept as integers. */
-    private final long roomForBlocks;
+    private final long roomForIntegers;
     private final int threads;
     private final ExecutorService pool;
     private final Set<Fused> fused = EnumSet.noneOf(Fused.class);
@@ -84,14 +84,14 @@ final class OnnxBackend implements Backend {
 
     OnnxBackend(BackendOptions options) {
         Map<String, String> properties = options.properties();
-        String weights = property(properties, "weights", "blocks");
-        if (!Set.of("blocks", "stored", "float32").contains(weights))
-            throw new BackendException("unknown weights '" + weights + "', expected blocks, stored or float32");
+        String weights = property(properties, "weights", "integers");
+        if (!Set.of("integers", "stored", "float32").contains(weights))
+            throw new BackendException("unknown weights '" + weights + "', expected integers, stored or float32");
         activations = property(properties, "activations", "");
         if (!Set.of("", "f32", "16", "8").contains(activations))
             throw new BackendException("unknown activations '" + activations + "', expected f32, 16 or 8");
         widen = weights.equals("float32");
-        roomForBlocks = weights.equals("blocks") ? Math.max(0, host().totalMemory() / 2) : 0;
+        roomForIntegers = weights.equals("integers") ? Math.max(0, host().totalMemory() / 2) : 0;
         memory = new NativeMemory(bytes(property(properties, "memory", null)));
         threads = options.threads() == 0 ? Runtime.getRuntime().availableProcessors() : options.threads();
         boolean hasCuda = OrtEnvironment.getAvailableProviders().contains(OrtProvider.CUDA);
@@ -327,9 +327,9 @@ final class OnnxBackend implements Backend {
                 blocks.add(Storage.borrow(whole.memory.asSlice(from * row, n * row), type, n, columns));
             }
         }
-        boolean inBlocks = role == WeightRole.MATRIX && roomForBlocks > 0 && fuses(Fused.HALVES)
+        boolean asIntegers = role == WeightRole.MATRIX && roomForIntegers > 0 && fuses(Fused.HALVES)
                 && IntegerMatrix.fits(host);
-        var array = inBlocks
+        var array = asIntegers
                 ? new OnnxArray(this, host, whole, List.copyOf(blocks))
                 : new OnnxArray(this, host.shape().clone(), host.dtype(), whole, List.copyOf(blocks));
         owned.add(array);
@@ -443,8 +443,8 @@ final class OnnxBackend implements Backend {
     }
 
     /** Bytes in use up to which bfloat16 matrices are also kept as integers. */
-    long roomForBlocks() {
-        return roomForBlocks;
+    long roomForIntegers() {
+        return roomForIntegers;
     }
 
     /** Runs {@code body} for 0 to n − 1, on all threads. */

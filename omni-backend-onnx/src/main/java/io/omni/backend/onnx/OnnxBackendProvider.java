@@ -14,7 +14,7 @@ import io.omni.api.BackendProvider;
  * <dt>{@code executionProvider}
  * <dd>{@code cpu}, or {@code cuda} with {@code onnxruntime_gpu} on the class path; CUDA if it is there
  * <dt>{@code weights}
- * <dd>how bfloat16 matrices are multiplied: {@code blocks}, the default, as 16-bit integers, in a second copy as large as
+ * <dd>how bfloat16 matrices are multiplied: {@code integers}, the default, as 16-bit integers, in a second copy as large as
  * the first while half of the machine's memory is not in use by the backend; {@code stored} widens them in each run;
  * {@code float32} once, when they are loaded, for twice the memory
  * <dt>{@code activations}

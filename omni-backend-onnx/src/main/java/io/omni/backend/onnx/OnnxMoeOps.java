@@ -118,7 +118,7 @@ final class OnnxMoeOps implements MoeOps {
         }
         int[] active = java.util.stream.IntStream.range(0, count.length).filter(i -> count[i] > 0).toArray();
         x.materialize();
-        active = runInBlocks(x, weights, active, start, count, token, rows);
+        active = runAsIntegers(x, weights, active, start, count, token, rows);
         for (int i = 0; i < active.length;) {
             int n = active.length - i >= EXPERTS_A_RUN ? EXPERTS_A_RUN : 1;
             runExperts(x, weights, Arrays.copyOfRange(active, i, i + n), start, count, token, rows);
@@ -132,7 +132,7 @@ final class OnnxMoeOps implements MoeOps {
      *
      * @return the other experts
      */
-    private int[] runInBlocks(OnnxArray x, MoeWeights weights, int[] experts, int[] start, int[] count, int[] token,
+    private int[] runAsIntegers(OnnxArray x, MoeWeights weights, int[] experts, int[] start, int[] count, int[] token,
             Storage rows) {
         // once a layer: else a prompt or a step would wait for each expert that it is the first to choose
         if (!((OnnxArray) weights.gate().getFirst()).hasKernels())
