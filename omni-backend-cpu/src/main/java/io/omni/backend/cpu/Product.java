@@ -67,7 +67,7 @@ final class Product {
         // the lanes of some rows of outputs, padded to whole groups; then the widened weights
         int padded = (block + Lanes.LANES - 1) / Lanes.LANES * Lanes.LANES;
         long sumsRow = (long) VECTOR * padded;
-        long bytes = MOST_ROWS * sumsRow + (widen ? 4L * in * block : Long.BYTES);
+        long bytes = MOST_ROWS * sumsRow + (widen ? 4L * in * block : 0);
         long sums = memory.take(bytes);
         try {
             long wide = sums + MOST_ROWS * sumsRow;
@@ -83,12 +83,10 @@ final class Product {
                     stride = 4L * in;
                     halves = false;
                 }
-                long ahead = w.row(o + n);
-                long endAhead = w.row(Math.min(endOut, o + n + block));
                 for (int r = from; r < to;) {
                     int count = halves ? halvesTogether(to - r) : to - r >= 3 ? Math.min(to - r, TILE_ROWS) : 1;
                     if (halves)
-                        ahead = halves(x, r, count, weights, stride, in, n, sums, sumsRow, ahead, endAhead);
+                        halves(x, r, count, weights, stride, in, n, sums, sumsRow);
                     else
                         floats(x, r, count, weights, stride, in, n, sums, sumsRow);
                     for (int i = 0; i < count; i++)
@@ -107,72 +105,61 @@ final class Product {
         return fives > 0 && rows >= MOST_ROWS * fives ? MOST_ROWS : Math.min(rows, TILE_ROWS);
     }
 
+    /**
+     * Sums of some rows with outputs in tiles. A tile takes outputs that lie a fixed number apart, and the next tile the
+     * ones after them: so each stream of weights goes on from tile to tile, and the processor's prefetching with it, which
+     * short rows would otherwise end before it has begun.
+     */
     private static void floats(long[] x, int r, int count, long w, long stride, int in, int outs, long sums, long row) {
         int end = Lanes.F.loopBound(in);
-        int o = 0;
-        if (count >= 3) {
-            // a fourth row that is not there is the third again, and its sums are left alone
-            long x3 = x[r + count - 1];
-            for (; o + TILE_OUTS <= outs; o += TILE_OUTS)
-                floats4x6(x[r], x[r + 1], x[r + 2], x3, w + o * stride, stride, end, sums + VECTOR * o, row);
-            for (; o < outs; o++)
+        int tile = count >= 3 ? TILE_OUTS : 8;
+        int tiles = outs / tile;
+        long apart = tiles * stride;
+        long next = (long) VECTOR * tiles;
+        // a fourth row that is not there is the third again, and its sums are left alone
+        long x3 = x[r + count - 1];
+        for (int o = 0; o < tiles; o++)
+            if (count >= 3)
+                floats4x6(x[r], x[r + 1], x[r + 2], x3, w + o * stride, apart, end, sums + VECTOR * o, next, row);
+            else
+                floats1x8(x[r], w + o * stride, apart, end, sums + VECTOR * o, next);
+        for (int o = tiles * tile; o < outs; o++)
+            if (count >= 3)
                 floats4x1(x[r], x[r + 1], x[r + 2], x3, w + o * stride, end, sums + VECTOR * o, row);
-        } else {
-            for (; o + 8 <= outs; o += 8)
-                floats1x8(x[r], w + o * stride, stride, end, sums + VECTOR * o);
-            for (; o < outs; o++)
+            else
                 floats1x1(x[r], w + o * stride, end, sums + VECTOR * o);
-        }
         if (end < in)
             for (int i = 0; i < count; i++)
-                for (o = 0; o < outs; o++)
+                for (int o = 0; o < outs; o++)
                     floatsRest(x[r + i] + 4L * end, w + o * stride + 4L * end, in - end, sums + i * row + VECTOR * o);
     }
 
-    /**
-     * Sums of some rows. On its way it reads what comes next, a little with each step, so that memory works while numbers
-     * are multiplied: short rows leave the processor's own prefetching no time to begin.
-     *
-     * @return how far it has read ahead
-     */
-    private static long halves(long[] x, int r, int count, long w, long stride, int in, int outs, long sums, long row,
-            long ahead, long endAhead) {
+    /** The same with weights in bfloat16. */
+    private static void halves(long[] x, int r, int count, long w, long stride, int in, int outs, long sums, long row) {
         int end = Lanes.F.loopBound(in);
-        long bytes = 4L * in;
-        long touched = 0;
-        int o = 0;
-        if (count == MOST_ROWS)
-            for (; o + 4 <= outs; o += 4) {
-                boolean more = ahead + bytes <= endAhead;
-                touched |= halves5x4(x[r], x[r + 1], x[r + 2], x[r + 3], x[r + 4], w + o * stride, stride, end,
-                        sums + VECTOR * o, row, more ? ahead : x[r]);
-                ahead += bytes;
+        int tile = count == MOST_ROWS ? 4 : count >= 3 ? TILE_OUTS : 8;
+        int tiles = outs / tile;
+        long apart = tiles * stride;
+        long next = (long) VECTOR * tiles;
+        long last = x[r + count - 1];
+        for (int o = 0; o < tiles; o++) {
+            long from = w + o * stride;
+            long to = sums + VECTOR * o;
+            switch (count) {
+                case 1 -> halves1x8(last, from, apart, end, to, next);
+                case 2 -> halves2x8(x[r], last, from, apart, end, to, next, row);
+                // the fourth row that is not there is the third again, and its sums are left alone
+                case 3, 4 -> halves4x6(x[r], x[r + 1], x[r + 2], last, from, apart, end, to, next, row);
+                default -> halves5x4(x[r], x[r + 1], x[r + 2], x[r + 3], last, from, apart, end, to, next, row);
             }
-        else if (count >= 3) {
-            // a fourth row that is not there is the third again, and its sums are left alone
-            long x3 = x[r + count - 1];
-            for (; o + TILE_OUTS <= outs; o += TILE_OUTS) {
-                boolean more = ahead + bytes <= endAhead;
-                touched |= halves4x6(x[r], x[r + 1], x[r + 2], x3, w + o * stride, stride, end, sums + VECTOR * o, row,
-                        more ? ahead : x[r]);
-                ahead += bytes;
-            }
-        } else if (count == 2) {
-            for (; o + 8 <= outs; o += 8)
-                halves2x8(x[r], x[r + 1], w + o * stride, stride, end, sums + VECTOR * o, row);
-        } else
-            for (; o + 8 <= outs; o += 8)
-                halves1x8(x[r], w + o * stride, stride, end, sums + VECTOR * o);
-        for (; o < outs; o++)
+        }
+        for (int o = tiles * tile; o < outs; o++)
             for (int i = 0; i < count; i++)
                 halves1x1(x[r + i], w + o * stride, end, sums + i * row + VECTOR * o);
         if (end < in)
             for (int i = 0; i < count; i++)
-                for (o = 0; o < outs; o++)
+                for (int o = 0; o < outs; o++)
                     halvesRest(x[r + i] + 4L * end, w + o * stride + 2L * end, in - end, sums + i * row + VECTOR * o);
-        // what was read for its own sake must look as if somebody needed it
-        ALL.set(Lanes.LONG, sums + MOST_ROWS * row, touched);
-        return ahead;
     }
 
     /** Adds up the lanes of {@code n} vectors, a group at a time: {@link Lanes#LANES} vectors become one. */
@@ -226,7 +213,7 @@ final class Product {
 
     /** 24 sums hide the latency of the multiply-adds, and take ten loads. */
     private static void floats4x6(long x0, long x1, long x2, long x3, long w0, long stride, int end, long sums,
-            long row) {
+            long next, long row) {
         long w1 = w0 + stride;
         long w2 = w1 + stride;
         long w3 = w2 + stride;
@@ -293,32 +280,32 @@ final class Product {
             a35 = u.fma(v3, a35);
         }
         a00.intoMemorySegment(ALL, sums, ORDER);
-        a01.intoMemorySegment(ALL, sums + VECTOR, ORDER);
-        a02.intoMemorySegment(ALL, sums + 2 * VECTOR, ORDER);
-        a03.intoMemorySegment(ALL, sums + 3 * VECTOR, ORDER);
-        a04.intoMemorySegment(ALL, sums + 4 * VECTOR, ORDER);
-        a05.intoMemorySegment(ALL, sums + 5 * VECTOR, ORDER);
+        a01.intoMemorySegment(ALL, sums + next, ORDER);
+        a02.intoMemorySegment(ALL, sums + 2 * next, ORDER);
+        a03.intoMemorySegment(ALL, sums + 3 * next, ORDER);
+        a04.intoMemorySegment(ALL, sums + 4 * next, ORDER);
+        a05.intoMemorySegment(ALL, sums + 5 * next, ORDER);
         sums += row;
         a10.intoMemorySegment(ALL, sums, ORDER);
-        a11.intoMemorySegment(ALL, sums + VECTOR, ORDER);
-        a12.intoMemorySegment(ALL, sums + 2 * VECTOR, ORDER);
-        a13.intoMemorySegment(ALL, sums + 3 * VECTOR, ORDER);
-        a14.intoMemorySegment(ALL, sums + 4 * VECTOR, ORDER);
-        a15.intoMemorySegment(ALL, sums + 5 * VECTOR, ORDER);
+        a11.intoMemorySegment(ALL, sums + next, ORDER);
+        a12.intoMemorySegment(ALL, sums + 2 * next, ORDER);
+        a13.intoMemorySegment(ALL, sums + 3 * next, ORDER);
+        a14.intoMemorySegment(ALL, sums + 4 * next, ORDER);
+        a15.intoMemorySegment(ALL, sums + 5 * next, ORDER);
         sums += row;
         a20.intoMemorySegment(ALL, sums, ORDER);
-        a21.intoMemorySegment(ALL, sums + VECTOR, ORDER);
-        a22.intoMemorySegment(ALL, sums + 2 * VECTOR, ORDER);
-        a23.intoMemorySegment(ALL, sums + 3 * VECTOR, ORDER);
-        a24.intoMemorySegment(ALL, sums + 4 * VECTOR, ORDER);
-        a25.intoMemorySegment(ALL, sums + 5 * VECTOR, ORDER);
+        a21.intoMemorySegment(ALL, sums + next, ORDER);
+        a22.intoMemorySegment(ALL, sums + 2 * next, ORDER);
+        a23.intoMemorySegment(ALL, sums + 3 * next, ORDER);
+        a24.intoMemorySegment(ALL, sums + 4 * next, ORDER);
+        a25.intoMemorySegment(ALL, sums + 5 * next, ORDER);
         sums += row;
         a30.intoMemorySegment(ALL, sums, ORDER);
-        a31.intoMemorySegment(ALL, sums + VECTOR, ORDER);
-        a32.intoMemorySegment(ALL, sums + 2 * VECTOR, ORDER);
-        a33.intoMemorySegment(ALL, sums + 3 * VECTOR, ORDER);
-        a34.intoMemorySegment(ALL, sums + 4 * VECTOR, ORDER);
-        a35.intoMemorySegment(ALL, sums + 5 * VECTOR, ORDER);
+        a31.intoMemorySegment(ALL, sums + next, ORDER);
+        a32.intoMemorySegment(ALL, sums + 2 * next, ORDER);
+        a33.intoMemorySegment(ALL, sums + 3 * next, ORDER);
+        a34.intoMemorySegment(ALL, sums + 4 * next, ORDER);
+        a35.intoMemorySegment(ALL, sums + 5 * next, ORDER);
     }
 
     private static void floats4x1(long x0, long x1, long x2, long x3, long w0, int end, long sums, long row) {
@@ -346,7 +333,7 @@ final class Product {
         a30.intoMemorySegment(ALL, sums, ORDER);
     }
 
-    private static void floats1x8(long x0, long w0, long stride, int end, long sums) {
+    private static void floats1x8(long x0, long w0, long stride, int end, long sums, long next) {
         long w1 = w0 + stride;
         long w2 = w1 + stride;
         long w3 = w2 + stride;
@@ -382,13 +369,13 @@ final class Product {
             a07 = u.fma(v0, a07);
         }
         a00.intoMemorySegment(ALL, sums, ORDER);
-        a01.intoMemorySegment(ALL, sums + VECTOR, ORDER);
-        a02.intoMemorySegment(ALL, sums + 2 * VECTOR, ORDER);
-        a03.intoMemorySegment(ALL, sums + 3 * VECTOR, ORDER);
-        a04.intoMemorySegment(ALL, sums + 4 * VECTOR, ORDER);
-        a05.intoMemorySegment(ALL, sums + 5 * VECTOR, ORDER);
-        a06.intoMemorySegment(ALL, sums + 6 * VECTOR, ORDER);
-        a07.intoMemorySegment(ALL, sums + 7 * VECTOR, ORDER);
+        a01.intoMemorySegment(ALL, sums + next, ORDER);
+        a02.intoMemorySegment(ALL, sums + 2 * next, ORDER);
+        a03.intoMemorySegment(ALL, sums + 3 * next, ORDER);
+        a04.intoMemorySegment(ALL, sums + 4 * next, ORDER);
+        a05.intoMemorySegment(ALL, sums + 5 * next, ORDER);
+        a06.intoMemorySegment(ALL, sums + 6 * next, ORDER);
+        a07.intoMemorySegment(ALL, sums + 7 * next, ORDER);
     }
 
     private static void floats1x1(long x0, long w0, int end, long sums) {
@@ -401,8 +388,8 @@ final class Product {
         a00.intoMemorySegment(ALL, sums, ORDER);
     }
 
-    private static long halves4x6(long x0, long x1, long x2, long x3, long w0, long stride, int end, long sums,
-            long row, long ahead) {
+    private static void halves4x6(long x0, long x1, long x2, long x3, long w0, long stride, int end, long sums,
+            long next, long row) {
         long w1 = w0 + stride;
         long w2 = w1 + stride;
         long w3 = w2 + stride;
@@ -432,9 +419,7 @@ final class Product {
         FloatVector a33 = FloatVector.zero(Lanes.F);
         FloatVector a34 = FloatVector.zero(Lanes.F);
         FloatVector a35 = FloatVector.zero(Lanes.F);
-        long touched = 0;
         for (int i = 0; i < end; i += Lanes.LANES) {
-            touched |= ALL.get(Lanes.LONG, ahead + 4L * i);
             FloatVector v0 = FloatVector.fromMemorySegment(F, ALL, x0 + 4L * i, ORDER);
             FloatVector v1 = FloatVector.fromMemorySegment(F, ALL, x1 + 4L * i, ORDER);
             FloatVector v2 = FloatVector.fromMemorySegment(F, ALL, x2 + 4L * i, ORDER);
@@ -483,38 +468,37 @@ final class Product {
             a35 = u.fma(v3, a35);
         }
         a00.intoMemorySegment(ALL, sums, ORDER);
-        a01.intoMemorySegment(ALL, sums + VECTOR, ORDER);
-        a02.intoMemorySegment(ALL, sums + 2 * VECTOR, ORDER);
-        a03.intoMemorySegment(ALL, sums + 3 * VECTOR, ORDER);
-        a04.intoMemorySegment(ALL, sums + 4 * VECTOR, ORDER);
-        a05.intoMemorySegment(ALL, sums + 5 * VECTOR, ORDER);
+        a01.intoMemorySegment(ALL, sums + next, ORDER);
+        a02.intoMemorySegment(ALL, sums + 2 * next, ORDER);
+        a03.intoMemorySegment(ALL, sums + 3 * next, ORDER);
+        a04.intoMemorySegment(ALL, sums + 4 * next, ORDER);
+        a05.intoMemorySegment(ALL, sums + 5 * next, ORDER);
         sums += row;
         a10.intoMemorySegment(ALL, sums, ORDER);
-        a11.intoMemorySegment(ALL, sums + VECTOR, ORDER);
-        a12.intoMemorySegment(ALL, sums + 2 * VECTOR, ORDER);
-        a13.intoMemorySegment(ALL, sums + 3 * VECTOR, ORDER);
-        a14.intoMemorySegment(ALL, sums + 4 * VECTOR, ORDER);
-        a15.intoMemorySegment(ALL, sums + 5 * VECTOR, ORDER);
+        a11.intoMemorySegment(ALL, sums + next, ORDER);
+        a12.intoMemorySegment(ALL, sums + 2 * next, ORDER);
+        a13.intoMemorySegment(ALL, sums + 3 * next, ORDER);
+        a14.intoMemorySegment(ALL, sums + 4 * next, ORDER);
+        a15.intoMemorySegment(ALL, sums + 5 * next, ORDER);
         sums += row;
         a20.intoMemorySegment(ALL, sums, ORDER);
-        a21.intoMemorySegment(ALL, sums + VECTOR, ORDER);
-        a22.intoMemorySegment(ALL, sums + 2 * VECTOR, ORDER);
-        a23.intoMemorySegment(ALL, sums + 3 * VECTOR, ORDER);
-        a24.intoMemorySegment(ALL, sums + 4 * VECTOR, ORDER);
-        a25.intoMemorySegment(ALL, sums + 5 * VECTOR, ORDER);
+        a21.intoMemorySegment(ALL, sums + next, ORDER);
+        a22.intoMemorySegment(ALL, sums + 2 * next, ORDER);
+        a23.intoMemorySegment(ALL, sums + 3 * next, ORDER);
+        a24.intoMemorySegment(ALL, sums + 4 * next, ORDER);
+        a25.intoMemorySegment(ALL, sums + 5 * next, ORDER);
         sums += row;
         a30.intoMemorySegment(ALL, sums, ORDER);
-        a31.intoMemorySegment(ALL, sums + VECTOR, ORDER);
-        a32.intoMemorySegment(ALL, sums + 2 * VECTOR, ORDER);
-        a33.intoMemorySegment(ALL, sums + 3 * VECTOR, ORDER);
-        a34.intoMemorySegment(ALL, sums + 4 * VECTOR, ORDER);
-        a35.intoMemorySegment(ALL, sums + 5 * VECTOR, ORDER);
-        return touched;
+        a31.intoMemorySegment(ALL, sums + next, ORDER);
+        a32.intoMemorySegment(ALL, sums + 2 * next, ORDER);
+        a33.intoMemorySegment(ALL, sums + 3 * next, ORDER);
+        a34.intoMemorySegment(ALL, sums + 4 * next, ORDER);
+        a35.intoMemorySegment(ALL, sums + 5 * next, ORDER);
     }
 
     /** As many rows as leave none over more often than four do. */
-    private static long halves5x4(long x0, long x1, long x2, long x3, long x4, long w0, long stride, int end, long sums,
-            long row, long ahead) {
+    private static void halves5x4(long x0, long x1, long x2, long x3, long x4, long w0, long stride, int end, long sums,
+            long next, long row) {
         long w1 = w0 + stride;
         long w2 = w1 + stride;
         long w3 = w2 + stride;
@@ -538,9 +522,7 @@ final class Product {
         FloatVector a41 = FloatVector.zero(Lanes.F);
         FloatVector a42 = FloatVector.zero(Lanes.F);
         FloatVector a43 = FloatVector.zero(Lanes.F);
-        long touched = 0;
         for (int i = 0; i < end; i += Lanes.LANES) {
-            touched |= ALL.get(Lanes.LONG, ahead + 4L * i);
             FloatVector v0 = FloatVector.fromMemorySegment(F, ALL, x0 + 4L * i, ORDER);
             FloatVector v1 = FloatVector.fromMemorySegment(F, ALL, x1 + 4L * i, ORDER);
             FloatVector v2 = FloatVector.fromMemorySegment(F, ALL, x2 + 4L * i, ORDER);
@@ -580,33 +562,32 @@ final class Product {
             a43 = u.fma(v4, a43);
         }
         a00.intoMemorySegment(ALL, sums, ORDER);
-        a01.intoMemorySegment(ALL, sums + VECTOR, ORDER);
-        a02.intoMemorySegment(ALL, sums + 2 * VECTOR, ORDER);
-        a03.intoMemorySegment(ALL, sums + 3 * VECTOR, ORDER);
+        a01.intoMemorySegment(ALL, sums + next, ORDER);
+        a02.intoMemorySegment(ALL, sums + 2 * next, ORDER);
+        a03.intoMemorySegment(ALL, sums + 3 * next, ORDER);
         sums += row;
         a10.intoMemorySegment(ALL, sums, ORDER);
-        a11.intoMemorySegment(ALL, sums + VECTOR, ORDER);
-        a12.intoMemorySegment(ALL, sums + 2 * VECTOR, ORDER);
-        a13.intoMemorySegment(ALL, sums + 3 * VECTOR, ORDER);
+        a11.intoMemorySegment(ALL, sums + next, ORDER);
+        a12.intoMemorySegment(ALL, sums + 2 * next, ORDER);
+        a13.intoMemorySegment(ALL, sums + 3 * next, ORDER);
         sums += row;
         a20.intoMemorySegment(ALL, sums, ORDER);
-        a21.intoMemorySegment(ALL, sums + VECTOR, ORDER);
-        a22.intoMemorySegment(ALL, sums + 2 * VECTOR, ORDER);
-        a23.intoMemorySegment(ALL, sums + 3 * VECTOR, ORDER);
+        a21.intoMemorySegment(ALL, sums + next, ORDER);
+        a22.intoMemorySegment(ALL, sums + 2 * next, ORDER);
+        a23.intoMemorySegment(ALL, sums + 3 * next, ORDER);
         sums += row;
         a30.intoMemorySegment(ALL, sums, ORDER);
-        a31.intoMemorySegment(ALL, sums + VECTOR, ORDER);
-        a32.intoMemorySegment(ALL, sums + 2 * VECTOR, ORDER);
-        a33.intoMemorySegment(ALL, sums + 3 * VECTOR, ORDER);
+        a31.intoMemorySegment(ALL, sums + next, ORDER);
+        a32.intoMemorySegment(ALL, sums + 2 * next, ORDER);
+        a33.intoMemorySegment(ALL, sums + 3 * next, ORDER);
         sums += row;
         a40.intoMemorySegment(ALL, sums, ORDER);
-        a41.intoMemorySegment(ALL, sums + VECTOR, ORDER);
-        a42.intoMemorySegment(ALL, sums + 2 * VECTOR, ORDER);
-        a43.intoMemorySegment(ALL, sums + 3 * VECTOR, ORDER);
-        return touched;
+        a41.intoMemorySegment(ALL, sums + next, ORDER);
+        a42.intoMemorySegment(ALL, sums + 2 * next, ORDER);
+        a43.intoMemorySegment(ALL, sums + 3 * next, ORDER);
     }
 
-    private static void halves2x8(long x0, long x1, long w0, long stride, int end, long sums, long row) {
+    private static void halves2x8(long x0, long x1, long w0, long stride, int end, long sums, long next, long row) {
         long w1 = w0 + stride;
         long w2 = w1 + stride;
         long w3 = w2 + stride;
@@ -675,25 +656,25 @@ final class Product {
             a17 = u.fma(v1, a17);
         }
         a00.intoMemorySegment(ALL, sums, ORDER);
-        a01.intoMemorySegment(ALL, sums + VECTOR, ORDER);
-        a02.intoMemorySegment(ALL, sums + 2 * VECTOR, ORDER);
-        a03.intoMemorySegment(ALL, sums + 3 * VECTOR, ORDER);
-        a04.intoMemorySegment(ALL, sums + 4 * VECTOR, ORDER);
-        a05.intoMemorySegment(ALL, sums + 5 * VECTOR, ORDER);
-        a06.intoMemorySegment(ALL, sums + 6 * VECTOR, ORDER);
-        a07.intoMemorySegment(ALL, sums + 7 * VECTOR, ORDER);
+        a01.intoMemorySegment(ALL, sums + next, ORDER);
+        a02.intoMemorySegment(ALL, sums + 2 * next, ORDER);
+        a03.intoMemorySegment(ALL, sums + 3 * next, ORDER);
+        a04.intoMemorySegment(ALL, sums + 4 * next, ORDER);
+        a05.intoMemorySegment(ALL, sums + 5 * next, ORDER);
+        a06.intoMemorySegment(ALL, sums + 6 * next, ORDER);
+        a07.intoMemorySegment(ALL, sums + 7 * next, ORDER);
         sums += row;
         a10.intoMemorySegment(ALL, sums, ORDER);
-        a11.intoMemorySegment(ALL, sums + VECTOR, ORDER);
-        a12.intoMemorySegment(ALL, sums + 2 * VECTOR, ORDER);
-        a13.intoMemorySegment(ALL, sums + 3 * VECTOR, ORDER);
-        a14.intoMemorySegment(ALL, sums + 4 * VECTOR, ORDER);
-        a15.intoMemorySegment(ALL, sums + 5 * VECTOR, ORDER);
-        a16.intoMemorySegment(ALL, sums + 6 * VECTOR, ORDER);
-        a17.intoMemorySegment(ALL, sums + 7 * VECTOR, ORDER);
+        a11.intoMemorySegment(ALL, sums + next, ORDER);
+        a12.intoMemorySegment(ALL, sums + 2 * next, ORDER);
+        a13.intoMemorySegment(ALL, sums + 3 * next, ORDER);
+        a14.intoMemorySegment(ALL, sums + 4 * next, ORDER);
+        a15.intoMemorySegment(ALL, sums + 5 * next, ORDER);
+        a16.intoMemorySegment(ALL, sums + 6 * next, ORDER);
+        a17.intoMemorySegment(ALL, sums + 7 * next, ORDER);
     }
 
-    private static void halves1x8(long x0, long w0, long stride, int end, long sums) {
+    private static void halves1x8(long x0, long w0, long stride, int end, long sums, long next) {
         long w1 = w0 + stride;
         long w2 = w1 + stride;
         long w3 = w2 + stride;
@@ -745,13 +726,13 @@ final class Product {
             a07 = u.fma(v0, a07);
         }
         a00.intoMemorySegment(ALL, sums, ORDER);
-        a01.intoMemorySegment(ALL, sums + VECTOR, ORDER);
-        a02.intoMemorySegment(ALL, sums + 2 * VECTOR, ORDER);
-        a03.intoMemorySegment(ALL, sums + 3 * VECTOR, ORDER);
-        a04.intoMemorySegment(ALL, sums + 4 * VECTOR, ORDER);
-        a05.intoMemorySegment(ALL, sums + 5 * VECTOR, ORDER);
-        a06.intoMemorySegment(ALL, sums + 6 * VECTOR, ORDER);
-        a07.intoMemorySegment(ALL, sums + 7 * VECTOR, ORDER);
+        a01.intoMemorySegment(ALL, sums + next, ORDER);
+        a02.intoMemorySegment(ALL, sums + 2 * next, ORDER);
+        a03.intoMemorySegment(ALL, sums + 3 * next, ORDER);
+        a04.intoMemorySegment(ALL, sums + 4 * next, ORDER);
+        a05.intoMemorySegment(ALL, sums + 5 * next, ORDER);
+        a06.intoMemorySegment(ALL, sums + 6 * next, ORDER);
+        a07.intoMemorySegment(ALL, sums + 7 * next, ORDER);
     }
 
     private static void halves1x1(long x0, long w0, int end, long sums) {
