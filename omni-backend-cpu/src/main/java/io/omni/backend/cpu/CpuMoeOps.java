@@ -221,14 +221,11 @@ final class CpuMoeOps implements MoeOps {
         });
     }
 
-    /** Outputs that a task should lower. Of many rows three blocks, so that one is read while another is multiplied. */
     private int outputsPerTask(int hidden, int tokens, boolean quantised) {
-        int threads = backend.workers.threads();
-        if (quantised)
-            return tokens < Quantized.MANY ? Quantized.outputsPerTask(hidden, threads) : 4 * Quantized.BLOCK;
-        if (tokens < 4)
-            return 32;
-        int blocks = CpuTensorOps.parts(hidden, 3 * Product.MOST_OUTS) < 4 * threads ? 1 : 3;
-        return blocks * Product.MOST_OUTS;
+        if (!quantised)
+            return Product.MOST_OUTS;
+        return tokens < Quantized.MANY
+                ? Quantized.outputsPerTask(hidden, backend.workers.threads())
+                : 4 * Quantized.BLOCK;
     }
 }
