@@ -475,7 +475,7 @@ final class CpuTensorOps implements TensorOps {
                 return Math.max(1, w.out());
             if (quantised && rows < Quantized.MANY)
                 return Quantized.outputsPerTask(w.out(), threads);
-            int step = quantised ? 2 * Quantized.BLOCK : 8;
+            int step = quantised ? 2 * Quantized.BLOCK : Product.TILE_OUTS;
             // some tasks for each thread, of a hundred kilobytes of weights or so; of more in blocks, as each task prepares all
             // its rows
             int outs = rows >= 4 && !quantised

@@ -22,7 +22,7 @@ import jdk.incubator.vector.VectorSpecies;
  */
 final class Product {
     private static final int TILE_ROWS = 4;
-    private static final int TILE_OUTS = 6;
+    static final int TILE_OUTS = 6;
     private static final int MOST_ROWS = 5;
     // a block of weight rows as floats stays in the second-level cache while all rows of x pass by
     private static final long BLOCK_BYTES = 384 << 10;
@@ -112,8 +112,7 @@ final class Product {
      */
     private static void floats(long[] x, int r, int count, long w, long stride, int in, int outs, long sums, long row) {
         int end = Lanes.F.loopBound(in);
-        int tile = count >= 3 ? TILE_OUTS : 8;
-        int tiles = outs / tile;
+        int tiles = outs / TILE_OUTS;
         long apart = tiles * stride;
         long next = (long) VECTOR * tiles;
         // a fourth row that is not there is the third again, and its sums are left alone
@@ -122,8 +121,8 @@ final class Product {
             if (count >= 3)
                 floats4x6(x[r], x[r + 1], x[r + 2], x3, w + o * stride, apart, end, sums + VECTOR * o, next, row);
             else
-                floats1x8(x[r], w + o * stride, apart, end, sums + VECTOR * o, next);
-        for (int o = tiles * tile; o < outs; o++)
+                floats1x6(x[r], w + o * stride, apart, end, sums + VECTOR * o, next);
+        for (int o = tiles * TILE_OUTS; o < outs; o++)
             if (count >= 3)
                 floats4x1(x[r], x[r + 1], x[r + 2], x3, w + o * stride, end, sums + VECTOR * o, row);
             else
@@ -137,7 +136,7 @@ final class Product {
     /** The same with weights in bfloat16. */
     private static void halves(long[] x, int r, int count, long w, long stride, int in, int outs, long sums, long row) {
         int end = Lanes.F.loopBound(in);
-        int tile = count == MOST_ROWS ? 4 : count >= 3 ? TILE_OUTS : 8;
+        int tile = count == MOST_ROWS ? 4 : TILE_OUTS;
         int tiles = outs / tile;
         long apart = tiles * stride;
         long next = (long) VECTOR * tiles;
@@ -146,8 +145,8 @@ final class Product {
             long from = w + o * stride;
             long to = sums + VECTOR * o;
             switch (count) {
-                case 1 -> halves1x8(last, from, apart, end, to, next);
-                case 2 -> halves2x8(x[r], last, from, apart, end, to, next, row);
+                case 1 -> halves1x6(last, from, apart, end, to, next);
+                case 2 -> halves2x6(x[r], last, from, apart, end, to, next, row);
                 // the fourth row that is not there is the third again, and its sums are left alone
                 case 3, 4 -> halves4x6(x[r], x[r + 1], x[r + 2], last, from, apart, end, to, next, row);
                 default -> halves5x4(x[r], x[r + 1], x[r + 2], x[r + 3], last, from, apart, end, to, next, row);
@@ -333,22 +332,18 @@ final class Product {
         a30.intoMemorySegment(ALL, sums, ORDER);
     }
 
-    private static void floats1x8(long x0, long w0, long stride, int end, long sums, long next) {
+    private static void floats1x6(long x0, long w0, long stride, int end, long sums, long next) {
         long w1 = w0 + stride;
         long w2 = w1 + stride;
         long w3 = w2 + stride;
         long w4 = w3 + stride;
         long w5 = w4 + stride;
-        long w6 = w5 + stride;
-        long w7 = w6 + stride;
         FloatVector a00 = FloatVector.zero(Lanes.F);
         FloatVector a01 = FloatVector.zero(Lanes.F);
         FloatVector a02 = FloatVector.zero(Lanes.F);
         FloatVector a03 = FloatVector.zero(Lanes.F);
         FloatVector a04 = FloatVector.zero(Lanes.F);
         FloatVector a05 = FloatVector.zero(Lanes.F);
-        FloatVector a06 = FloatVector.zero(Lanes.F);
-        FloatVector a07 = FloatVector.zero(Lanes.F);
         for (int i = 0; i < end; i += Lanes.LANES) {
             FloatVector v0 = FloatVector.fromMemorySegment(F, ALL, x0 + 4L * i, ORDER);
             FloatVector u = FloatVector.fromMemorySegment(F, ALL, w0 + 4L * i, ORDER);
@@ -363,10 +358,6 @@ final class Product {
             a04 = u.fma(v0, a04);
             u = FloatVector.fromMemorySegment(F, ALL, w5 + 4L * i, ORDER);
             a05 = u.fma(v0, a05);
-            u = FloatVector.fromMemorySegment(F, ALL, w6 + 4L * i, ORDER);
-            a06 = u.fma(v0, a06);
-            u = FloatVector.fromMemorySegment(F, ALL, w7 + 4L * i, ORDER);
-            a07 = u.fma(v0, a07);
         }
         a00.intoMemorySegment(ALL, sums, ORDER);
         a01.intoMemorySegment(ALL, sums + next, ORDER);
@@ -374,8 +365,6 @@ final class Product {
         a03.intoMemorySegment(ALL, sums + 3 * next, ORDER);
         a04.intoMemorySegment(ALL, sums + 4 * next, ORDER);
         a05.intoMemorySegment(ALL, sums + 5 * next, ORDER);
-        a06.intoMemorySegment(ALL, sums + 6 * next, ORDER);
-        a07.intoMemorySegment(ALL, sums + 7 * next, ORDER);
     }
 
     private static void floats1x1(long x0, long w0, int end, long sums) {
@@ -587,30 +576,24 @@ final class Product {
         a43.intoMemorySegment(ALL, sums + 3 * next, ORDER);
     }
 
-    private static void halves2x8(long x0, long x1, long w0, long stride, int end, long sums, long next, long row) {
+    private static void halves2x6(long x0, long x1, long w0, long stride, int end, long sums, long next, long row) {
         long w1 = w0 + stride;
         long w2 = w1 + stride;
         long w3 = w2 + stride;
         long w4 = w3 + stride;
         long w5 = w4 + stride;
-        long w6 = w5 + stride;
-        long w7 = w6 + stride;
         FloatVector a00 = FloatVector.zero(Lanes.F);
         FloatVector a01 = FloatVector.zero(Lanes.F);
         FloatVector a02 = FloatVector.zero(Lanes.F);
         FloatVector a03 = FloatVector.zero(Lanes.F);
         FloatVector a04 = FloatVector.zero(Lanes.F);
         FloatVector a05 = FloatVector.zero(Lanes.F);
-        FloatVector a06 = FloatVector.zero(Lanes.F);
-        FloatVector a07 = FloatVector.zero(Lanes.F);
         FloatVector a10 = FloatVector.zero(Lanes.F);
         FloatVector a11 = FloatVector.zero(Lanes.F);
         FloatVector a12 = FloatVector.zero(Lanes.F);
         FloatVector a13 = FloatVector.zero(Lanes.F);
         FloatVector a14 = FloatVector.zero(Lanes.F);
         FloatVector a15 = FloatVector.zero(Lanes.F);
-        FloatVector a16 = FloatVector.zero(Lanes.F);
-        FloatVector a17 = FloatVector.zero(Lanes.F);
         for (int i = 0; i < end; i += Lanes.LANES) {
             FloatVector v0 = FloatVector.fromMemorySegment(F, ALL, x0 + 4L * i, ORDER);
             FloatVector v1 = FloatVector.fromMemorySegment(F, ALL, x1 + 4L * i, ORDER);
@@ -644,16 +627,6 @@ final class Product {
                     .reinterpretAsFloats();
             a05 = u.fma(v0, a05);
             a15 = u.fma(v1, a15);
-            u = ((IntVector) ShortVector.fromMemorySegment(S, ALL, w6 + 2L * i, ORDER)
-                    .convertShape(VectorOperators.ZERO_EXTEND_S2I, I, 0)).lanewise(VectorOperators.LSHL, 16)
-                    .reinterpretAsFloats();
-            a06 = u.fma(v0, a06);
-            a16 = u.fma(v1, a16);
-            u = ((IntVector) ShortVector.fromMemorySegment(S, ALL, w7 + 2L * i, ORDER)
-                    .convertShape(VectorOperators.ZERO_EXTEND_S2I, I, 0)).lanewise(VectorOperators.LSHL, 16)
-                    .reinterpretAsFloats();
-            a07 = u.fma(v0, a07);
-            a17 = u.fma(v1, a17);
         }
         a00.intoMemorySegment(ALL, sums, ORDER);
         a01.intoMemorySegment(ALL, sums + next, ORDER);
@@ -661,8 +634,6 @@ final class Product {
         a03.intoMemorySegment(ALL, sums + 3 * next, ORDER);
         a04.intoMemorySegment(ALL, sums + 4 * next, ORDER);
         a05.intoMemorySegment(ALL, sums + 5 * next, ORDER);
-        a06.intoMemorySegment(ALL, sums + 6 * next, ORDER);
-        a07.intoMemorySegment(ALL, sums + 7 * next, ORDER);
         sums += row;
         a10.intoMemorySegment(ALL, sums, ORDER);
         a11.intoMemorySegment(ALL, sums + next, ORDER);
@@ -670,26 +641,20 @@ final class Product {
         a13.intoMemorySegment(ALL, sums + 3 * next, ORDER);
         a14.intoMemorySegment(ALL, sums + 4 * next, ORDER);
         a15.intoMemorySegment(ALL, sums + 5 * next, ORDER);
-        a16.intoMemorySegment(ALL, sums + 6 * next, ORDER);
-        a17.intoMemorySegment(ALL, sums + 7 * next, ORDER);
     }
 
-    private static void halves1x8(long x0, long w0, long stride, int end, long sums, long next) {
+    private static void halves1x6(long x0, long w0, long stride, int end, long sums, long next) {
         long w1 = w0 + stride;
         long w2 = w1 + stride;
         long w3 = w2 + stride;
         long w4 = w3 + stride;
         long w5 = w4 + stride;
-        long w6 = w5 + stride;
-        long w7 = w6 + stride;
         FloatVector a00 = FloatVector.zero(Lanes.F);
         FloatVector a01 = FloatVector.zero(Lanes.F);
         FloatVector a02 = FloatVector.zero(Lanes.F);
         FloatVector a03 = FloatVector.zero(Lanes.F);
         FloatVector a04 = FloatVector.zero(Lanes.F);
         FloatVector a05 = FloatVector.zero(Lanes.F);
-        FloatVector a06 = FloatVector.zero(Lanes.F);
-        FloatVector a07 = FloatVector.zero(Lanes.F);
         for (int i = 0; i < end; i += Lanes.LANES) {
             FloatVector v0 = FloatVector.fromMemorySegment(F, ALL, x0 + 4L * i, ORDER);
             FloatVector u = ((IntVector) ShortVector.fromMemorySegment(S, ALL, w0 + 2L * i, ORDER)
@@ -716,14 +681,6 @@ final class Product {
                     .convertShape(VectorOperators.ZERO_EXTEND_S2I, I, 0)).lanewise(VectorOperators.LSHL, 16)
                     .reinterpretAsFloats();
             a05 = u.fma(v0, a05);
-            u = ((IntVector) ShortVector.fromMemorySegment(S, ALL, w6 + 2L * i, ORDER)
-                    .convertShape(VectorOperators.ZERO_EXTEND_S2I, I, 0)).lanewise(VectorOperators.LSHL, 16)
-                    .reinterpretAsFloats();
-            a06 = u.fma(v0, a06);
-            u = ((IntVector) ShortVector.fromMemorySegment(S, ALL, w7 + 2L * i, ORDER)
-                    .convertShape(VectorOperators.ZERO_EXTEND_S2I, I, 0)).lanewise(VectorOperators.LSHL, 16)
-                    .reinterpretAsFloats();
-            a07 = u.fma(v0, a07);
         }
         a00.intoMemorySegment(ALL, sums, ORDER);
         a01.intoMemorySegment(ALL, sums + next, ORDER);
@@ -731,8 +688,6 @@ final class Product {
         a03.intoMemorySegment(ALL, sums + 3 * next, ORDER);
         a04.intoMemorySegment(ALL, sums + 4 * next, ORDER);
         a05.intoMemorySegment(ALL, sums + 5 * next, ORDER);
-        a06.intoMemorySegment(ALL, sums + 6 * next, ORDER);
-        a07.intoMemorySegment(ALL, sums + 7 * next, ORDER);
     }
 
     private static void halves1x1(long x0, long w0, int end, long sums) {
