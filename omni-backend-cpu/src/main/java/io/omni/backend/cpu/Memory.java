@@ -18,6 +18,11 @@ import java.util.concurrent.atomic.AtomicLong;
 final class Memory {
     /** Everything, by address: a constant without lifetime, so that accesses compile to plain loads and stores. */
     static final MemorySegment ALL = MemorySegment.NULL.reinterpret(Long.MAX_VALUE);
+    /**
+     * Keeps every address as it is. Where the compiler cannot move checks of bounds out of a loop, an address and this are
+     * what it needs to see that the address is within {@link #ALL}.
+     */
+    static final long MASK = (1L << 56) - 1;
 
     private static final int ALIGNMENT = 64;
     private static final int CLASSES = 4 * 64;

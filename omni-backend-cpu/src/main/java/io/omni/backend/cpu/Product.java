@@ -57,7 +57,7 @@ final class Product {
         if (from >= to || firstOut >= endOut)
             return;
         if (w.dtype().isQuantized()) {
-            Quantized.rows(memory, x, from, to, w, firstOut, endOut, y, yStride, add);
+            Quantized.rows(memory, x, from, to, w, firstOut, endOut, y, yStride);
             return;
         }
         int in = w.in();
@@ -119,14 +119,14 @@ final class Product {
         long x3 = x[r + count - 1];
         for (int o = 0; o < tiles; o++)
             if (count >= 3)
-                floats4x6(x[r], x[r + 1], x[r + 2], x3, w + o * stride, apart, end, sums + VECTOR * o, next, row);
+            floats4x6(x[r], x[r + 1], x[r + 2], x3, w + o * stride, apart, end, sums + VECTOR * o, next, row);
             else
-                floats1x6(x[r], w + o * stride, apart, end, sums + VECTOR * o, next);
+            floats1x6(x[r], w + o * stride, apart, end, sums + VECTOR * o, next);
         for (int o = tiles * TILE_OUTS; o < outs; o++)
             if (count >= 3)
-                floats4x1(x[r], x[r + 1], x[r + 2], x3, w + o * stride, end, sums + VECTOR * o, row);
+            floats4x1(x[r], x[r + 1], x[r + 2], x3, w + o * stride, end, sums + VECTOR * o, row);
             else
-                floats1x1(x[r], w + o * stride, end, sums + VECTOR * o);
+            floats1x1(x[r], w + o * stride, end, sums + VECTOR * o);
         if (end < in)
             for (int i = 0; i < count; i++)
                 for (int o = 0; o < outs; o++)

@@ -16,21 +16,20 @@ import jdk.incubator.vector.VectorSpecies;
  * times the scale, to the blocks before: one order, for one row of x and for many, with vectors of any width.
  *
  * <p>
- * Bits are masked where they are rather than shifted down, one instruction an element less: what is 2ᵏ times too large
- * is multiplied by an activation 2ᵏ times smaller, exactly. As q + 8 and q + 128 are stored, a sum starts at −8 or −128
+ * Many rows share blocks that were unpacked to floats. For a row alone, bits are masked where they are rather than shifted
+ * down, one instruction an element less: what is 2ᵏ times too large is multiplied by an activation 2ᵏ times smaller, exactly.
+ * As q + 8 and q + 128 are stored, a sum starts at −8 or −128
  * times the sum of the 32 activations.
  */
 final class Quantized {
     /** Rows and columns of a block. */
     static final int BLOCK = 32;
-    /** Rows from which on each block of weights is unpacked for all of them. */
+    /** Rows from which on each block of weights is unpacked, once for all of them. */
     static final int MANY = 4;
 
     private static final int TILE_ROWS = 6;
     // blocks that stay unpacked in the first-level cache while all rows of a chunk pass by
     private static final int UNPACKED = 4;
-    // bytes read ahead for each block, about what it has
-    private static final int AHEAD = 1024;
     // activations that stay in the second-level cache while blocks pass by
     private static final long CHUNK_BYTES = 512 << 10;
     private static final int SCALES = 2 * BLOCK;
@@ -71,60 +70,81 @@ final class Quantized {
     }
 
     /**
-     * As {@link Product#rows}; outputs are whole blocks.
+     * As {@link Product#rows}, in place of what is there; outputs are whole blocks.
      */
     static void rows(Memory memory, long[] x, int from, int to, Matrix w, int firstOut, int endOut, long y,
-            long yStride, boolean add) {
-        int blocks = w.in() / BLOCK;
-        // a row of x, scaled, and a start for each block's sum
-        long prepared = 4L * (w.in() + blocks);
-        int chunk = Math.min(to - from, (int) Math.clamp(CHUNK_BYTES / prepared, MANY, 64));
-        long bytes = chunk * prepared + ROW + UNPACKED * UNPACKED_BYTES;
+            long yStride) {
+        int in = w.in();
+        int blocks = in / BLOCK;
+        // a start for each block's sum
+        long startsRow = 4L * (blocks + Lanes.LANES);
+        int chunk = Math.min(to - from, (int) Math.clamp(CHUNK_BYTES / (4L * in), 2 * MANY, 64));
+        long bytes = chunk * startsRow + (long) VECTOR * Lanes.LANES + 4L * in + ROW + UNPACKED * UNPACKED_BYTES;
         long scratch = memory.take(bytes);
         try {
-            // what no row is there for, and unpacked blocks with their scales
-            long nowhere = scratch + chunk * prepared;
+            long sums = scratch + chunk * startsRow;
+            long scaled = sums + (long) VECTOR * Lanes.LANES;
+            long nowhere = scaled + 4L * in;
             long wide = nowhere + ROW;
-            for (int first = from; first < to; first += chunk) {
+            for (int first = from; first < to;) {
                 int n = Math.min(chunk, to - first);
-                for (int r = first; r < first + n; r++) {
-                    prepare(w.dtype(), x[r], blocks, scratch + (r - first) * prepared);
-                    if (!add)
-                        Rows.fill(0, y + r * yStride + 4L * firstOut, endOut - firstOut);
+                // no fewer than a tile takes are left for last
+                if (to - first > n && to - first - n < MANY)
+                    n -= MANY;
+                for (int r = 0; r < n; r++) {
+                    Rows.fill(0, y + (first + r) * yStride + 4L * firstOut, endOut - firstOut);
+                    starts(w.dtype(), x[first + r], blocks, sums, scratch + r * startsRow);
                 }
                 // seven are six and one, as there is no tile of three
                 int many = n < MANY ? 0 : n == TILE_ROWS + 1 ? TILE_ROWS : n;
+                long touched = 0;
                 for (int o = firstOut; many > 0 && o < endOut; o += BLOCK)
-                    band(scratch, prepared, many, blocks, w, o, w.row(endOut), y + first * yStride + 4L * o, yStride,
-                            wide);
-                for (int r = many; r < n; r++)
-                    row(scratch + r * prepared, blocks, w, firstOut, endOut, y + (first + r) * yStride, wide, nowhere);
+                    touched |= band(x, first, many, scratch, startsRow, w, o, w.row(endOut),
+                            y + first * yStride + 4L * o, yStride, wide);
+                for (int r = many; r < n; r++) {
+                    scale(w.dtype(), x[first + r], in, scaled);
+                    row(scaled, scratch + r * startsRow, blocks, w, firstOut, endOut, y + (first + r) * yStride, sums,
+                            nowhere);
+                }
+                // what was read for its own sake must look as if somebody needed it
+                ALL.set(Lanes.LONG, sums, touched);
+                first += n;
             }
         } finally {
             memory.give(scratch, bytes);
         }
     }
 
-    private static void prepare(DType type, long x, int blocks, long to) {
-        float[] factors = type == DType.Q8 ? Q8_FACTORS : Q4_FACTORS;
+    /** −8 or −128 times the sum of each block's activations. */
+    private static void starts(DType type, long x, int blocks, long sums, long to) {
         float offset = type == DType.Q8 ? -128 : -8;
-        for (int b = 0; b < blocks; b++) {
-            FloatVector sum = FloatVector.zero(F);
-            for (int i = 0; i < BLOCK; i += Lanes.LANES) {
-                long at = 4L * (BLOCK * b + i);
-                FloatVector v = FloatVector.fromMemorySegment(F, ALL, x + at, ORDER);
-                sum = sum.add(v);
-                v.mul(FloatVector.fromArray(F, factors, i)).intoMemorySegment(ALL, to + at, ORDER);
+        for (int b = 0; b < blocks; b += Lanes.LANES) {
+            int n = Math.min(Lanes.LANES, blocks - b);
+            for (int i = 0; i < n; i++) {
+                long at = x + (long) ROW * (b + i);
+                FloatVector sum = FloatVector.zero(F);
+                for (int lane = 0; lane < ROW; lane += VECTOR)
+                    sum = sum.add(FloatVector.fromMemorySegment(F, ALL, at + lane, ORDER));
+                sum.intoMemorySegment(ALL, sums + (long) VECTOR * i, ORDER);
             }
-            Lanes.put(to + 4L * (BLOCK * blocks + b), offset * Lanes.sum(sum));
+            Lanes.sumsTo(sums, sums);
+            FloatVector.fromMemorySegment(F, ALL, sums, ORDER).mul(offset).intoMemorySegment(ALL, to + 4L * b, ORDER);
         }
+    }
+
+    /** Activations for integers whose bits stay where they are. */
+    private static void scale(DType type, long x, int in, long to) {
+        float[] factors = type == DType.Q8 ? Q8_FACTORS : Q4_FACTORS;
+        for (int i = 0; i < in; i += Lanes.LANES)
+            FloatVector.fromMemorySegment(F, ALL, x + 4L * i, ORDER).mul(FloatVector.fromArray(F, factors, i % BLOCK))
+                    .intoMemorySegment(ALL, to + 4L * i, ORDER);
     }
 
     /**
      * One row by two bands of 32 weight rows at a time, one of the first half and one of the second: these are two streams
      * for the processor to fetch ahead, which go on from band to band.
      */
-    private static void row(long x, int blocks, Matrix w, int firstOut, int endOut, long y, long sums,
+    private static void row(long x, long starts, int blocks, Matrix w, int firstOut, int endOut, long y, long sums,
             long nowhere) {
         int half = (endOut - firstOut + 2 * BLOCK - 1) / (2 * BLOCK) * BLOCK;
         for (int o = firstOut; o < firstOut + half; o += BLOCK) {
@@ -135,7 +155,7 @@ final class Quantized {
             long w1 = both ? w.row(o + half) : w0;
             for (int b = 0; b < blocks; b++) {
                 long from = x + (long) ROW * b;
-                float start = Lanes.get(x + 4L * (BLOCK * blocks + b));
+                float start = Lanes.get(starts + 4L * b);
                 for (int lane = 0; lane < ROW; lane += PAIR) {
                     if (w.dtype() == DType.Q8)
                         q8(from, start, w0 + lane, w1 + lane, sums);
@@ -151,79 +171,96 @@ final class Quantized {
     }
 
     /**
-     * Many rows by 32 weight rows: blocks are unpacked once, a few at a time. On their way the first rows read the next
-     * blocks, so that memory works while numbers are multiplied.
+     * Many rows by 32 weight rows: blocks are unpacked once, a few at a time. On their way all tiles read the next blocks, so
+     * that memory works while numbers are multiplied.
      *
      * @param end
      *            of the weights that may be read
      */
-    private static void band(long x, long xStride, int n, int blocks, Matrix w, int o, long end, long y, long yStride,
-            long wide) {
+    private static long band(long[] x, int first, int n, long starts, long startsRow, Matrix w, int o, long end, long y,
+            long yStride, long wide) {
+        int blocks = w.in() / BLOCK;
+        int blockBytes = w.dtype().blockBytes();
+        int tiles = (n + TILE_ROWS - 1) / TILE_ROWS;
+        int each = blockBytes / BLOCK / tiles;
         long block = w.row(o);
         long touched = 0;
         for (int b = 0; b < blocks; b += UNPACKED) {
             int count = Math.min(UNPACKED, blocks - b);
             for (int i = 0; i < count; i++) {
                 unpack(w.dtype(), block, wide + UNPACKED_BYTES * i);
-                block += w.dtype().blockBytes();
+                block += blockBytes;
             }
-            long from = x + (long) ROW * b;
-            long starts = x + 4L * (BLOCK * blocks + b);
-            long ahead = block + AHEAD * UNPACKED <= end ? block : wide;
-            for (int r = 0; r < n;) {
-                int rows = tileRows(n - r);
-                long skip = r * xStride;
+            int step = block + (long) UNPACKED * blockBytes <= end ? each : 0;
+            long ahead = step == 0 ? wide : block;
+            for (int i = 0, r = 0; i < tiles; i++) {
+                int rows = (n - r + tiles - i - 1) / (tiles - i);
                 for (int lane = 0; lane < ROW; lane += PAIR) {
+                    long sums = starts + r * startsRow + 4L * b;
                     long to = y + r * yStride + lane;
+                    long at = (long) ROW * b;
                     touched |= switch (rows) {
-                        case 6 -> tile6(from + skip, xStride, starts + skip, wide + lane, count, to, yStride, ahead);
-                        case 5 -> tile5(from + skip, xStride, starts + skip, wide + lane, count, to, yStride, ahead);
-                        default -> tile4(from + skip, xStride, starts + skip, wide + lane, count, to, yStride, ahead);
+                        case 6 ->
+                            tile6(x, first + r, at, sums, startsRow, wide + lane, count, to, yStride, ahead, step);
+                        case 5 ->
+                            tile5(x, first + r, at, sums, startsRow, wide + lane, count, to, yStride, ahead, step);
+                        default ->
+                            tile4(x, first + r, at, sums, startsRow, wide + lane, count, to, yStride, ahead, step);
                     };
-                    ahead = wide;
                 }
+                ahead += (long) step * BLOCK * count;
                 r += rows;
             }
         }
-        // what was read for its own sake must look as if somebody needed it
-        ALL.set(Lanes.LONG, wide, touched);
+        return touched;
     }
 
-    /** Of so many rows the next tile: all as even as can be. */
-    private static int tileRows(int rows) {
-        int tiles = (rows + TILE_ROWS - 1) / TILE_ROWS;
-        return (rows + tiles - 1) / tiles;
-    }
-
-    /** A block's integers as floats, 32 rows of a column after another, as they are without shifting, and its scales. */
+    /** A block's integers as floats, 32 rows of a column after another, and its scales. */
     private static void unpack(DType type, long block, long wide) {
+        long from = block & Memory.MASK;
+        long to = wide & Memory.MASK;
         for (int lane = 0; lane < ROW; lane += VECTOR) {
-            long at = block + SCALES + lane;
-            long to = wide + lane;
             if (type == DType.Q8)
-                for (int i = 0; i < BLOCK; i += 4) {
-                    IntVector n = IntVector.fromMemorySegment(I, ALL, at + ROW * (i / 4), ORDER);
-                    unpack(n, 255, 8, 3, to + ROW * i);
-                    ((FloatVector) n.lanewise(VectorOperators.LSHR, 24).convertShape(VectorOperators.I2F, F, 0))
-                            .intoMemorySegment(ALL, to + ROW * (i + 3), ORDER);
-                }
+                for (int i = 0; i < BLOCK; i += 4)
+                    unpack8(from + SCALES + lane + ROW / 4 * i, to + lane + ROW * i);
             else
-                for (int i = 0; i < BLOCK; i += 8) {
-                    IntVector n = IntVector.fromMemorySegment(I, ALL, at + ROW * (i / 8), ORDER);
-                    unpack(n, 15, 4, 4, to + ROW * i);
-                    unpack(n.lanewise(VectorOperators.LSHR, 16), 15, 4, 4, to + ROW * (i + 4));
-                }
-            ((IntVector) ShortVector.fromMemorySegment(S, ALL, block + lane / 2, ORDER)
+                for (int i = 0; i < BLOCK; i += 8)
+                    unpack4(from + SCALES + lane + ROW / 8 * i, to + lane + ROW * i);
+            ((IntVector) ShortVector.fromMemorySegment(S, ALL, from + lane / 2, ORDER)
                     .convertShape(VectorOperators.S2I, I, 0)).lanewise(VectorOperators.LSHL, 13).and(SIGN_AND_REST)
-                    .reinterpretAsFloats().mul(HALF_BIAS).intoMemorySegment(ALL, wide + ROW * BLOCK + lane, ORDER);
+                    .reinterpretAsFloats().mul(HALF_BIAS).intoMemorySegment(ALL, to + ROW * BLOCK + lane, ORDER);
         }
     }
 
-    /** {@code count} elements of a piece: the bits of {@code mask}, and those above. */
-    private static void unpack(IntVector n, int mask, int bits, int count, long to) {
-        for (int k = 0; k < count; k++)
-            ((FloatVector) n.and(mask << bits * k).convertShape(VectorOperators.I2F, F, 0)).intoMemorySegment(ALL,
-                    to + ROW * k, ORDER);
+    private static void unpack8(long from, long to) {
+        IntVector n = IntVector.fromMemorySegment(I, ALL, from, ORDER);
+        ((FloatVector) n.and(255).convertShape(VectorOperators.I2F, F, 0)).intoMemorySegment(ALL, to, ORDER);
+        ((FloatVector) n.lanewise(VectorOperators.LSHR, 8).and(255).convertShape(VectorOperators.I2F, F, 0))
+                .intoMemorySegment(ALL, to + ROW, ORDER);
+        ((FloatVector) n.lanewise(VectorOperators.LSHR, 16).and(255).convertShape(VectorOperators.I2F, F, 0))
+                .intoMemorySegment(ALL, to + 2 * ROW, ORDER);
+        ((FloatVector) n.lanewise(VectorOperators.LSHR, 24).convertShape(VectorOperators.I2F, F, 0))
+                .intoMemorySegment(ALL, to + 3 * ROW, ORDER);
+    }
+
+    private static void unpack4(long from, long to) {
+        IntVector n = IntVector.fromMemorySegment(I, ALL, from, ORDER);
+        ((FloatVector) n.and(15).convertShape(VectorOperators.I2F, F, 0))
+                .intoMemorySegment(ALL, to, ORDER);
+        ((FloatVector) n.lanewise(VectorOperators.LSHR, 4).and(15).convertShape(VectorOperators.I2F, F, 0))
+                .intoMemorySegment(ALL, to + ROW, ORDER);
+        ((FloatVector) n.lanewise(VectorOperators.LSHR, 8).and(15).convertShape(VectorOperators.I2F, F, 0))
+                .intoMemorySegment(ALL, to + 2 * ROW, ORDER);
+        ((FloatVector) n.lanewise(VectorOperators.LSHR, 12).and(15).convertShape(VectorOperators.I2F, F, 0))
+                .intoMemorySegment(ALL, to + 3 * ROW, ORDER);
+        ((FloatVector) n.lanewise(VectorOperators.LSHR, 16).and(15).convertShape(VectorOperators.I2F, F, 0))
+                .intoMemorySegment(ALL, to + 4 * ROW, ORDER);
+        ((FloatVector) n.lanewise(VectorOperators.LSHR, 20).and(15).convertShape(VectorOperators.I2F, F, 0))
+                .intoMemorySegment(ALL, to + 5 * ROW, ORDER);
+        ((FloatVector) n.lanewise(VectorOperators.LSHR, 24).and(15).convertShape(VectorOperators.I2F, F, 0))
+                .intoMemorySegment(ALL, to + 6 * ROW, ORDER);
+        ((FloatVector) n.lanewise(VectorOperators.LSHR, 28).convertShape(VectorOperators.I2F, F, 0))
+                .intoMemorySegment(ALL, to + 7 * ROW, ORDER);
     }
 
     /** y += scale · sum for two vectors of weight rows. */
@@ -334,11 +371,22 @@ final class Quantized {
     }
 
     /**
-     * Six rows' products with unpacked blocks, two vectors of weight rows from byte {@code lane} on, added to {@code y}.
+     * Six rows' products with unpacked blocks, two vectors of weight rows, added to {@code y}. As it is no counted loop,
+     * the compiler has to be told that addresses are within bounds.
+     *
+     * @param at
+     *            byte offset in each row of {@code x}
+     * @param ahead
+     *            what is read {@code step} bytes apart, so that memory works meanwhile
      */
-    private static long tile6(long x, long xStride, long starts, long wide, int count, long y, long yStride,
-            long ahead) {
-        long touched = 0;
+    private static long tile6(long[] x, int r, long at, long starts, long startsRow, long wide, int count, long y,
+            long yStride, long ahead, int step) {
+        long x0 = x[r] & Memory.MASK;
+        long x1 = x[r + 1] & Memory.MASK;
+        long x2 = x[r + 2] & Memory.MASK;
+        long x3 = x[r + 3] & Memory.MASK;
+        long x4 = x[r + 4] & Memory.MASK;
+        long x5 = x[r + 5] & Memory.MASK;
         long y1 = y + yStride;
         long y2 = y1 + yStride;
         long y3 = y2 + yStride;
@@ -356,46 +404,48 @@ final class Quantized {
         FloatVector d4 = FloatVector.fromMemorySegment(F, ALL, y4 + VECTOR, ORDER);
         FloatVector c5 = FloatVector.fromMemorySegment(F, ALL, y5, ORDER);
         FloatVector d5 = FloatVector.fromMemorySegment(F, ALL, y5 + VECTOR, ORDER);
-        long from = x;
+        long touched = 0;
         for (int block = 0; block < count; block++) {
             FloatVector a0 = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, starts));
             FloatVector b0 = a0;
-            FloatVector a1 = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, starts + xStride));
+            FloatVector a1 = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, starts + startsRow));
             FloatVector b1 = a1;
-            FloatVector a2 = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, starts + 2 * xStride));
+            FloatVector a2 = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, starts + 2 * startsRow));
             FloatVector b2 = a2;
-            FloatVector a3 = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, starts + 3 * xStride));
+            FloatVector a3 = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, starts + 3 * startsRow));
             FloatVector b3 = a3;
-            FloatVector a4 = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, starts + 4 * xStride));
+            FloatVector a4 = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, starts + 4 * startsRow));
             FloatVector b4 = a4;
-            FloatVector a5 = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, starts + 5 * xStride));
+            FloatVector a5 = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, starts + 5 * startsRow));
             FloatVector b5 = a5;
             long end = wide + ROW * BLOCK;
             while (wide != end) {
-                touched |= ALL.get(Lanes.LONG, ahead);
-                ahead += AHEAD / BLOCK;
-                FloatVector u = FloatVector.fromMemorySegment(F, ALL, wide, ORDER);
-                FloatVector t = FloatVector.fromMemorySegment(F, ALL, wide + VECTOR, ORDER);
-                FloatVector v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, from));
+                touched |= ALL.get(Lanes.LONG, ahead & Memory.MASK);
+                ahead += step;
+                long from = wide & Memory.MASK;
+                FloatVector u = FloatVector.fromMemorySegment(F, ALL, from, ORDER);
+                FloatVector t = FloatVector.fromMemorySegment(F, ALL, from + VECTOR, ORDER);
+                wide += ROW;
+                long column = at & Memory.MASK;
+                at += 4;
+                FloatVector v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, x0 + column));
                 a0 = u.fma(v, a0);
                 b0 = t.fma(v, b0);
-                v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, from + xStride));
+                v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, x1 + column));
                 a1 = u.fma(v, a1);
                 b1 = t.fma(v, b1);
-                v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, from + 2 * xStride));
+                v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, x2 + column));
                 a2 = u.fma(v, a2);
                 b2 = t.fma(v, b2);
-                v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, from + 3 * xStride));
+                v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, x3 + column));
                 a3 = u.fma(v, a3);
                 b3 = t.fma(v, b3);
-                v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, from + 4 * xStride));
+                v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, x4 + column));
                 a4 = u.fma(v, a4);
                 b4 = t.fma(v, b4);
-                v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, from + 5 * xStride));
+                v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, x5 + column));
                 a5 = u.fma(v, a5);
                 b5 = t.fma(v, b5);
-                wide += ROW;
-                from += 4;
             }
             FloatVector s = FloatVector.fromMemorySegment(F, ALL, wide, ORDER);
             c0 = s.fma(a0, c0);
@@ -429,9 +479,13 @@ final class Quantized {
         return touched;
     }
 
-    private static long tile5(long x, long xStride, long starts, long wide, int count, long y, long yStride,
-            long ahead) {
-        long touched = 0;
+    private static long tile5(long[] x, int r, long at, long starts, long startsRow, long wide, int count, long y,
+            long yStride, long ahead, int step) {
+        long x0 = x[r] & Memory.MASK;
+        long x1 = x[r + 1] & Memory.MASK;
+        long x2 = x[r + 2] & Memory.MASK;
+        long x3 = x[r + 3] & Memory.MASK;
+        long x4 = x[r + 4] & Memory.MASK;
         long y1 = y + yStride;
         long y2 = y1 + yStride;
         long y3 = y2 + yStride;
@@ -446,41 +500,43 @@ final class Quantized {
         FloatVector d3 = FloatVector.fromMemorySegment(F, ALL, y3 + VECTOR, ORDER);
         FloatVector c4 = FloatVector.fromMemorySegment(F, ALL, y4, ORDER);
         FloatVector d4 = FloatVector.fromMemorySegment(F, ALL, y4 + VECTOR, ORDER);
-        long from = x;
+        long touched = 0;
         for (int block = 0; block < count; block++) {
             FloatVector a0 = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, starts));
             FloatVector b0 = a0;
-            FloatVector a1 = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, starts + xStride));
+            FloatVector a1 = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, starts + startsRow));
             FloatVector b1 = a1;
-            FloatVector a2 = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, starts + 2 * xStride));
+            FloatVector a2 = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, starts + 2 * startsRow));
             FloatVector b2 = a2;
-            FloatVector a3 = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, starts + 3 * xStride));
+            FloatVector a3 = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, starts + 3 * startsRow));
             FloatVector b3 = a3;
-            FloatVector a4 = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, starts + 4 * xStride));
+            FloatVector a4 = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, starts + 4 * startsRow));
             FloatVector b4 = a4;
             long end = wide + ROW * BLOCK;
             while (wide != end) {
-                touched |= ALL.get(Lanes.LONG, ahead);
-                ahead += AHEAD / BLOCK;
-                FloatVector u = FloatVector.fromMemorySegment(F, ALL, wide, ORDER);
-                FloatVector t = FloatVector.fromMemorySegment(F, ALL, wide + VECTOR, ORDER);
-                FloatVector v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, from));
+                touched |= ALL.get(Lanes.LONG, ahead & Memory.MASK);
+                ahead += step;
+                long from = wide & Memory.MASK;
+                FloatVector u = FloatVector.fromMemorySegment(F, ALL, from, ORDER);
+                FloatVector t = FloatVector.fromMemorySegment(F, ALL, from + VECTOR, ORDER);
+                wide += ROW;
+                long column = at & Memory.MASK;
+                at += 4;
+                FloatVector v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, x0 + column));
                 a0 = u.fma(v, a0);
                 b0 = t.fma(v, b0);
-                v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, from + xStride));
+                v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, x1 + column));
                 a1 = u.fma(v, a1);
                 b1 = t.fma(v, b1);
-                v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, from + 2 * xStride));
+                v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, x2 + column));
                 a2 = u.fma(v, a2);
                 b2 = t.fma(v, b2);
-                v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, from + 3 * xStride));
+                v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, x3 + column));
                 a3 = u.fma(v, a3);
                 b3 = t.fma(v, b3);
-                v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, from + 4 * xStride));
+                v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, x4 + column));
                 a4 = u.fma(v, a4);
                 b4 = t.fma(v, b4);
-                wide += ROW;
-                from += 4;
             }
             FloatVector s = FloatVector.fromMemorySegment(F, ALL, wide, ORDER);
             c0 = s.fma(a0, c0);
@@ -510,9 +566,12 @@ final class Quantized {
         return touched;
     }
 
-    private static long tile4(long x, long xStride, long starts, long wide, int count, long y, long yStride,
-            long ahead) {
-        long touched = 0;
+    private static long tile4(long[] x, int r, long at, long starts, long startsRow, long wide, int count, long y,
+            long yStride, long ahead, int step) {
+        long x0 = x[r] & Memory.MASK;
+        long x1 = x[r + 1] & Memory.MASK;
+        long x2 = x[r + 2] & Memory.MASK;
+        long x3 = x[r + 3] & Memory.MASK;
         long y1 = y + yStride;
         long y2 = y1 + yStride;
         long y3 = y2 + yStride;
@@ -524,36 +583,38 @@ final class Quantized {
         FloatVector d2 = FloatVector.fromMemorySegment(F, ALL, y2 + VECTOR, ORDER);
         FloatVector c3 = FloatVector.fromMemorySegment(F, ALL, y3, ORDER);
         FloatVector d3 = FloatVector.fromMemorySegment(F, ALL, y3 + VECTOR, ORDER);
-        long from = x;
+        long touched = 0;
         for (int block = 0; block < count; block++) {
             FloatVector a0 = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, starts));
             FloatVector b0 = a0;
-            FloatVector a1 = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, starts + xStride));
+            FloatVector a1 = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, starts + startsRow));
             FloatVector b1 = a1;
-            FloatVector a2 = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, starts + 2 * xStride));
+            FloatVector a2 = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, starts + 2 * startsRow));
             FloatVector b2 = a2;
-            FloatVector a3 = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, starts + 3 * xStride));
+            FloatVector a3 = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, starts + 3 * startsRow));
             FloatVector b3 = a3;
             long end = wide + ROW * BLOCK;
             while (wide != end) {
-                touched |= ALL.get(Lanes.LONG, ahead);
-                ahead += AHEAD / BLOCK;
-                FloatVector u = FloatVector.fromMemorySegment(F, ALL, wide, ORDER);
-                FloatVector t = FloatVector.fromMemorySegment(F, ALL, wide + VECTOR, ORDER);
-                FloatVector v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, from));
+                touched |= ALL.get(Lanes.LONG, ahead & Memory.MASK);
+                ahead += step;
+                long from = wide & Memory.MASK;
+                FloatVector u = FloatVector.fromMemorySegment(F, ALL, from, ORDER);
+                FloatVector t = FloatVector.fromMemorySegment(F, ALL, from + VECTOR, ORDER);
+                wide += ROW;
+                long column = at & Memory.MASK;
+                at += 4;
+                FloatVector v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, x0 + column));
                 a0 = u.fma(v, a0);
                 b0 = t.fma(v, b0);
-                v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, from + xStride));
+                v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, x1 + column));
                 a1 = u.fma(v, a1);
                 b1 = t.fma(v, b1);
-                v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, from + 2 * xStride));
+                v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, x2 + column));
                 a2 = u.fma(v, a2);
                 b2 = t.fma(v, b2);
-                v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, from + 3 * xStride));
+                v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, x3 + column));
                 a3 = u.fma(v, a3);
                 b3 = t.fma(v, b3);
-                wide += ROW;
-                from += 4;
             }
             FloatVector s = FloatVector.fromMemorySegment(F, ALL, wide, ORDER);
             c0 = s.fma(a0, c0);
