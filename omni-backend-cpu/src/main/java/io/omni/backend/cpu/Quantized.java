@@ -41,9 +41,9 @@ final class Quantized {
     // a scale's bits moved to a float's, sign included, are the scale times 2⁻¹¹², as exponents count from elsewhere
     private static final int SIGN_AND_REST = 0x8fffe000;
     private static final float HALF_BIAS = 0x1p112f;
-    // of four elements; the highest eight bits are shifted down, and of four bits each, the upper half is shifted first
-    private static final float[] Q8_FACTORS = factors(8);
-    private static final float[] Q4_FACTORS = factors(4);
+    // of four elements where they lie in a lane or its upper half; only the highest is shifted down
+    private static final float[] Q8_FACTORS = factors(0, 8);
+    private static final float[] Q4_FACTORS = factors(16, 4);
 
     private static final VectorSpecies<Float> F = Lanes.F;
     private static final VectorSpecies<Integer> I = Lanes.I;
@@ -53,10 +53,10 @@ final class Quantized {
 
     private Quantized() {}
 
-    private static float[] factors(int bits) {
+    private static float[] factors(int first, int bits) {
         float[] factors = new float[BLOCK];
         for (int i = 0; i < BLOCK; i++)
-            factors[i] = bits == 8 && i % 4 == 3 ? 1 : Math.scalb(1f, -bits * (i % 4));
+            factors[i] = i % 4 == 3 ? 1 : Math.scalb(1f, -first - bits * (i % 4));
         return factors;
     }
 
@@ -318,56 +318,64 @@ final class Quantized {
             piece += ROW;
             from += 16;
         }
-        d0.intoMemorySegment(ALL, sums, ORDER);
-        d1.intoMemorySegment(ALL, sums + VECTOR, ORDER);
-        d2.intoMemorySegment(ALL, sums + 2 * VECTOR, ORDER);
-        d3.intoMemorySegment(ALL, sums + 3 * VECTOR, ORDER);
+        // stored themselves, the sums would be objects in some runs: the compiler learns too late of which class they are
+        FloatVector one = FloatVector.broadcast(F, 1f);
+        one.mul(d0).intoMemorySegment(ALL, sums, ORDER);
+        one.mul(d1).intoMemorySegment(ALL, sums + VECTOR, ORDER);
+        one.mul(d2).intoMemorySegment(ALL, sums + 2 * VECTOR, ORDER);
+        one.mul(d3).intoMemorySegment(ALL, sums + 3 * VECTOR, ORDER);
     }
 
-    /** As {@link #q8}; half a piece at a time, the lower half first, as of twice as many conversions the compiler leaves some calls. */
+    /**
+     * As {@link #q8}, half a piece at a time. The lower halves are read two bytes early, so that their bits too lie in the
+     * upper half of a lane.
+     */
     private static void q4(long from, float start, long w, long w1, long sums) {
         FloatVector d0 = FloatVector.broadcast(F, start);
         FloatVector d1 = d0;
         FloatVector d2 = d0;
         FloatVector d3 = d0;
-        long piece = SCALES;
+        long piece = SCALES - 2;
+        int step = 2;
         long end = from + ROW;
-        int shift = 0;
         while (from != end) {
-            IntVector n0 = IntVector.fromMemorySegment(I, ALL, w + piece, ORDER).lanewise(VectorOperators.LSHR, shift);
-            IntVector n1 = IntVector.fromMemorySegment(I, ALL, w + piece + VECTOR, ORDER).lanewise(VectorOperators.LSHR,
-                    shift);
-            IntVector n2 = IntVector.fromMemorySegment(I, ALL, w1 + piece, ORDER).lanewise(VectorOperators.LSHR, shift);
-            IntVector n3 = IntVector.fromMemorySegment(I, ALL, w1 + piece + VECTOR, ORDER)
-                    .lanewise(VectorOperators.LSHR, shift);
+            IntVector n0 = IntVector.fromMemorySegment(I, ALL, w + piece, ORDER);
+            IntVector n1 = IntVector.fromMemorySegment(I, ALL, w + piece + VECTOR, ORDER);
+            IntVector n2 = IntVector.fromMemorySegment(I, ALL, w1 + piece, ORDER);
+            IntVector n3 = IntVector.fromMemorySegment(I, ALL, w1 + piece + VECTOR, ORDER);
             FloatVector v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, from));
-            d0 = ((FloatVector) n0.and(15).convertShape(VectorOperators.I2F, F, 0)).fma(v, d0);
-            d1 = ((FloatVector) n1.and(15).convertShape(VectorOperators.I2F, F, 0)).fma(v, d1);
-            d2 = ((FloatVector) n2.and(15).convertShape(VectorOperators.I2F, F, 0)).fma(v, d2);
-            d3 = ((FloatVector) n3.and(15).convertShape(VectorOperators.I2F, F, 0)).fma(v, d3);
+            d0 = ((FloatVector) n0.and(15 << 16).convertShape(VectorOperators.I2F, F, 0)).fma(v, d0);
+            d1 = ((FloatVector) n1.and(15 << 16).convertShape(VectorOperators.I2F, F, 0)).fma(v, d1);
+            d2 = ((FloatVector) n2.and(15 << 16).convertShape(VectorOperators.I2F, F, 0)).fma(v, d2);
+            d3 = ((FloatVector) n3.and(15 << 16).convertShape(VectorOperators.I2F, F, 0)).fma(v, d3);
             v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, from + 4));
-            d0 = ((FloatVector) n0.and(15 << 4).convertShape(VectorOperators.I2F, F, 0)).fma(v, d0);
-            d1 = ((FloatVector) n1.and(15 << 4).convertShape(VectorOperators.I2F, F, 0)).fma(v, d1);
-            d2 = ((FloatVector) n2.and(15 << 4).convertShape(VectorOperators.I2F, F, 0)).fma(v, d2);
-            d3 = ((FloatVector) n3.and(15 << 4).convertShape(VectorOperators.I2F, F, 0)).fma(v, d3);
+            d0 = ((FloatVector) n0.and(15 << 20).convertShape(VectorOperators.I2F, F, 0)).fma(v, d0);
+            d1 = ((FloatVector) n1.and(15 << 20).convertShape(VectorOperators.I2F, F, 0)).fma(v, d1);
+            d2 = ((FloatVector) n2.and(15 << 20).convertShape(VectorOperators.I2F, F, 0)).fma(v, d2);
+            d3 = ((FloatVector) n3.and(15 << 20).convertShape(VectorOperators.I2F, F, 0)).fma(v, d3);
             v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, from + 8));
-            d0 = ((FloatVector) n0.and(15 << 8).convertShape(VectorOperators.I2F, F, 0)).fma(v, d0);
-            d1 = ((FloatVector) n1.and(15 << 8).convertShape(VectorOperators.I2F, F, 0)).fma(v, d1);
-            d2 = ((FloatVector) n2.and(15 << 8).convertShape(VectorOperators.I2F, F, 0)).fma(v, d2);
-            d3 = ((FloatVector) n3.and(15 << 8).convertShape(VectorOperators.I2F, F, 0)).fma(v, d3);
+            d0 = ((FloatVector) n0.and(15 << 24).convertShape(VectorOperators.I2F, F, 0)).fma(v, d0);
+            d1 = ((FloatVector) n1.and(15 << 24).convertShape(VectorOperators.I2F, F, 0)).fma(v, d1);
+            d2 = ((FloatVector) n2.and(15 << 24).convertShape(VectorOperators.I2F, F, 0)).fma(v, d2);
+            d3 = ((FloatVector) n3.and(15 << 24).convertShape(VectorOperators.I2F, F, 0)).fma(v, d3);
             v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, from + 12));
-            d0 = ((FloatVector) n0.and(15 << 12).convertShape(VectorOperators.I2F, F, 0)).fma(v, d0);
-            d1 = ((FloatVector) n1.and(15 << 12).convertShape(VectorOperators.I2F, F, 0)).fma(v, d1);
-            d2 = ((FloatVector) n2.and(15 << 12).convertShape(VectorOperators.I2F, F, 0)).fma(v, d2);
-            d3 = ((FloatVector) n3.and(15 << 12).convertShape(VectorOperators.I2F, F, 0)).fma(v, d3);
-            piece += (long) ROW / 16 * shift;
-            shift ^= 16;
+            d0 = ((FloatVector) n0.lanewise(VectorOperators.LSHR, 28).convertShape(VectorOperators.I2F, F, 0))
+                    .fma(v, d0);
+            d1 = ((FloatVector) n1.lanewise(VectorOperators.LSHR, 28).convertShape(VectorOperators.I2F, F, 0))
+                    .fma(v, d1);
+            d2 = ((FloatVector) n2.lanewise(VectorOperators.LSHR, 28).convertShape(VectorOperators.I2F, F, 0))
+                    .fma(v, d2);
+            d3 = ((FloatVector) n3.lanewise(VectorOperators.LSHR, 28).convertShape(VectorOperators.I2F, F, 0))
+                    .fma(v, d3);
+            piece += step;
+            step = ROW - step;
             from += 16;
         }
-        d0.intoMemorySegment(ALL, sums, ORDER);
-        d1.intoMemorySegment(ALL, sums + VECTOR, ORDER);
-        d2.intoMemorySegment(ALL, sums + 2 * VECTOR, ORDER);
-        d3.intoMemorySegment(ALL, sums + 3 * VECTOR, ORDER);
+        FloatVector one = FloatVector.broadcast(F, 1f);
+        one.mul(d0).intoMemorySegment(ALL, sums, ORDER);
+        one.mul(d1).intoMemorySegment(ALL, sums + VECTOR, ORDER);
+        one.mul(d2).intoMemorySegment(ALL, sums + 2 * VECTOR, ORDER);
+        one.mul(d3).intoMemorySegment(ALL, sums + 3 * VECTOR, ORDER);
     }
 
     /**
