@@ -14,8 +14,8 @@ import jdk.incubator.vector.VectorShape;
 import jdk.incubator.vector.VectorSpecies;
 
 /**
- * softmax(q · kᵀ) · v without the matrix of scores (Dao et al., FlashAttention): keys go by in blocks, each query keeps
- * its maximum, sum and weighted values. Blocks, and the chunks of blocks after which partial results are merged, start
+ * softmax(q · kᵀ) · v without the matrix of scores (Dao et al., FlashAttention): keys go by in spans of a few blocks, each
+ * query keeps its maximum, sum and weighted values. Spans, and the chunks after which partial results are merged, start
  * at fixed positions of the sequence, so a query's result does not depend on which others are computed with it or on
  * how chunks are spread over threads. All query heads of a key head are computed together, so that keys and values are
  * read once.
@@ -23,8 +23,12 @@ import jdk.incubator.vector.VectorSpecies;
 final class Flash {
     /** Keys in a block. */
     static final int BLOCK = 64;
+    // keys whose scores become weights at once, as a row's maximum and sum take as long as some exponentials
+    private static final int SPAN = 4 * BLOCK;
     private static final int CHUNK = 16 * BLOCK;
-    private static final int TILE_ROWS = 64;
+    private static final long ROW = 4L * SPAN;
+    // keys and values of a long sequence come from the last-level cache: once for so many queries
+    private static final int TILE_ROWS = 256;
     private static final int VECTOR = Lanes.BYTES;
 
     // kernels call the Vector API itself: the compiler inlines it at any size of the method, but not functions of ours
@@ -33,6 +37,7 @@ final class Flash {
     private static final VectorSpecies<Byte> B = VectorSpecies.of(byte.class,
             VectorShape.forBitSize(Math.max(64, 8 * Lanes.LANES)));
     private static final MemorySegment ALL = Memory.ALL;
+    private static final long MASK = Memory.MASK;
     private static final ByteOrder ORDER = ByteOrder.LITTLE_ENDIAN;
 
     /**
@@ -264,10 +269,10 @@ final class Flash {
         int hi = Math.min(end(tile, rows - 1), (chunk + 1) * CHUNK);
         Keys keys = tile.keys;
         boolean eight = keys.type == DType.I8;
-        long bytes = 4L * (rows * (dim + BLOCK) + (eight ? BLOCK * (dim + wide) : 0));
+        long bytes = ROW * rows + 4L * (rows * dim + (eight ? BLOCK * (dim + wide) : 0));
         long scaled = backend.memory.take(bytes);
         long scores = scaled + 4L * rows * dim;
-        long wideKeys = scores + 4L * rows * BLOCK;
+        long wideKeys = scores + ROW * rows;
         long wideValues = wideKeys + 4L * BLOCK * dim;
         try {
             for (int r = 0; r < rows; r++)
@@ -275,29 +280,28 @@ final class Flash {
             int[] from = new int[rows];
             int[] to = new int[rows];
             float[] fade = new float[rows];
-            for (int block = lo / BLOCK; block * BLOCK < hi; block++) {
-                int base = block * BLOCK;
-                long at = keys.blocks[block];
-                int head = tile.kvHead * BLOCK;
-                long k = at + keys.type.bytes((long) head * dim);
-                long v = at + valuesAt(keys.type, attention.kvHeads(), dim) + keys.type.bytes((long) head * wide);
-                long keyScales = at + scalesAt(keys.type, attention.kvHeads(), dim) + 4L * head;
-                long valueScales = keyScales + 4L * BLOCK * attention.kvHeads();
-                if (eight) {
-                    widen(k, BLOCK * dim, wideKeys);
-                    widen(v, BLOCK * wide, wideValues);
-                    k = wideKeys;
-                    v = wideValues;
+            int head = tile.kvHead * BLOCK;
+            long scalesAt = scalesAt(keys.type, attention.kvHeads(), dim) + 4L * head;
+            for (int span = lo / SPAN * SPAN; span < hi; span += SPAN) {
+                int first = Math.max(lo, span) / BLOCK;
+                int end = CpuTensorOps.parts(Math.min(hi, span + SPAN), BLOCK);
+                for (int block = first; block < end; block++) {
+                    long k = keys.blocks[block] + keys.type.bytes((long) head * dim);
+                    if (eight) {
+                        widen(k, BLOCK * dim, wideKeys);
+                        k = wideKeys;
+                    }
+                    long part = scores + 4L * (block * BLOCK - span);
+                    score(rows, scaled, k, Math.min(hi - block * BLOCK, BLOCK), part);
+                    for (int r = 0; eight && r < rows; r++)
+                        Rows.multiply(part + ROW * r, keys.blocks[block] + scalesAt, part + ROW * r, BLOCK);
                 }
-                score(rows, scaled, k, Math.min(hi - base, BLOCK), scores);
-                for (int r = 0; eight && r < rows; r++)
-                    Rows.multiply(scores + 4L * BLOCK * r, keyScales, scores + 4L * BLOCK * r, BLOCK);
                 for (int r = 0; r < rows; r++) {
-                    from[r] = Math.max(start(tile, r) - base, 0);
-                    to[r] = Math.min(end(tile, r) - base, BLOCK);
+                    from[r] = Math.max(start(tile, r) - span, 0);
+                    to[r] = Math.min(end(tile, r) - span, SPAN);
                     if (from[r] >= to[r])
                         continue;
-                    long s = scores + 4L * (BLOCK * r + from[r]);
+                    long s = scores + ROW * r + 4L * from[r];
                     int n = to[r] - from[r];
                     float before = Lanes.get(state + 4L * r);
                     float max = Math.max(before, Rows.max(s, n));
@@ -305,10 +309,20 @@ final class Flash {
                     float sum = Rows.exp(s, max, s, n);
                     Lanes.put(state + 4L * r, max);
                     Lanes.put(sums + 4L * r, Math.fma(Lanes.get(sums + 4L * r), fade[r], sum));
-                    if (eight)
-                        Rows.multiply(s, valueScales + 4L * from[r], s, n);
                 }
-                weigh(rows, from, to, fade, scores, v, weighted);
+                for (int block = first; block < end; block++) {
+                    long v = keys.blocks[block] + valuesAt(keys.type, attention.kvHeads(), dim)
+                            + keys.type.bytes((long) head * wide);
+                    long p = scores + 4L * (block * BLOCK - span);
+                    if (eight) {
+                        widen(v, BLOCK * wide, wideValues);
+                        v = wideValues;
+                        long valueScales = keys.blocks[block] + scalesAt + 4L * BLOCK * attention.kvHeads();
+                        for (int r = 0; r < rows; r++)
+                            Rows.multiply(p + ROW * r, valueScales, p + ROW * r, BLOCK);
+                    }
+                    weigh(rows, from, to, block * BLOCK - span, fade, p, v, weighted);
+                }
             }
         } finally {
             backend.memory.give(scaled, bytes);
@@ -351,53 +365,63 @@ final class Flash {
     private void score(int rows, long queries, long k, int n, long scores) {
         long query = 4L * dim;
         long row = 4L * BLOCK;
-        Rows.fill(0, scores, rows * BLOCK);
+        for (int r = 0; r < rows; r++)
+            Rows.fill(0, scores + ROW * r, BLOCK);
         if (n <= Lanes.LANES) {
             // little of the block is filled, and what is not may have to come from memory
             int r = 0;
             for (; r + 4 <= rows; r += 4)
-                combine4Narrow(queries + query * r, query, 0, dim, 1, 1, 1, 1, k, row, scores + row * r, row);
+                combine4Narrow(queries + query * r, query, 0, dim, 1, 1, 1, 1, k, row, scores + ROW * r, ROW);
             for (; r < rows; r++)
-                combine1Narrow(queries + query * r, 0, dim, 1, k, row, scores + row * r);
+                combine1Narrow(queries + query * r, 0, dim, 1, k, row, scores + ROW * r);
             return;
         }
         for (int c = 0; c < n; c += 4 * Lanes.LANES) {
             int r = 0;
             for (; r + 4 <= rows; r += 4)
-                combine4(queries + query * r, query, 0, dim, 1, 1, 1, 1, k + 4L * c, row, scores + row * r + 4L * c,
-                        row);
+                combine4(queries + query * r, query, 0, dim, 1, 1, 1, 1, k + 4L * c, row, scores + ROW * r + 4L * c,
+                        ROW);
             for (; r < rows; r++)
-                combine1(queries + query * r, 0, dim, 1, k + 4L * c, row, scores + row * r + 4L * c);
+                combine1(queries + query * r, 0, dim, 1, k + 4L * c, row, scores + ROW * r + 4L * c);
         }
     }
 
-    /** weighted[r] = weighted[r] · fade[r] + Σ p[r, j] · v[j], over the keys that row r sees, in their order. */
-    private void weigh(int rows, int[] from, int[] to, float[] fade, long p, long v, long weighted) {
+    /**
+     * weighted[r] = weighted[r] · fade[r] + Σ p[r, j] · v[j], over the keys of a block that row r sees, in their order; a row
+     * that saw some has faded.
+     */
+    private void weigh(int rows, int[] from, int[] to, int skip, float[] fade, long p, long v, long weighted) {
         long row = 4L * wide;
         for (int r = 0; r < rows;) {
-            if (from[r] >= to[r]) {
+            int lo = Math.max(from[r] - skip, 0);
+            int hi = Math.min(to[r] - skip, BLOCK);
+            if (lo >= hi) {
                 r++;
                 continue;
             }
             boolean four = r + 4 <= rows;
             for (int i = 1; four && i < 4; i++)
-                four = from[r + i] == from[r] && to[r + i] == to[r];
+                four = Math.max(from[r + i] - skip, 0) == lo && Math.min(to[r + i] - skip, BLOCK) == hi;
             long at = weighted + row * r;
-            long weights = p + 4L * BLOCK * r;
+            long weights = p + ROW * r;
             int d = 0;
+            for (; four && (wide - d) / Lanes.LANES % 4 > 0 && d + 5 * Lanes.LANES <= wide; d += 5 * Lanes.LANES)
+                combine4x5(weights, ROW, lo, hi, fade[r], fade[r + 1], fade[r + 2], fade[r + 3], v + 4L * d, row,
+                        at + 4L * d, row);
             for (; d + 4 * Lanes.LANES <= wide; d += 4 * Lanes.LANES)
                 if (four)
-                combine4(weights, 4L * BLOCK, from[r], to[r], fade[r], fade[r + 1], fade[r + 2], fade[r + 3],
-                        v + 4L * d, row, at + 4L * d, row);
+                combine4(weights, ROW, lo, hi, fade[r], fade[r + 1], fade[r + 2], fade[r + 3], v + 4L * d, row,
+                        at + 4L * d, row);
                 else
-                combine1(weights, from[r], to[r], fade[r], v + 4L * d, row, at + 4L * d);
+                combine1(weights, lo, hi, fade[r], v + 4L * d, row, at + 4L * d);
             for (; d < wide; d += Lanes.LANES)
                 if (four)
-                combine4Narrow(weights, 4L * BLOCK, from[r], to[r], fade[r], fade[r + 1], fade[r + 2], fade[r + 3],
-                        v + 4L * d, row, at + 4L * d, row);
+                combine4Narrow(weights, ROW, lo, hi, fade[r], fade[r + 1], fade[r + 2], fade[r + 3], v + 4L * d, row,
+                        at + 4L * d, row);
                 else
-                combine1Narrow(weights, from[r], to[r], fade[r], v + 4L * d, row, at + 4L * d);
-            r += four ? 4 : 1;
+                combine1Narrow(weights, lo, hi, fade[r], v + 4L * d, row, at + 4L * d);
+            for (int i = 0; i < (four ? 4 : 1); i++)
+                fade[r++] = 1;
         }
     }
 
@@ -405,9 +429,10 @@ final class Flash {
 
     private static void combine4(long p, long pRow, int from, int to, float f0, float f1, float f2, float f3, long v,
             long stride, long y, long row) {
-        long y1 = y + row;
-        long y2 = y1 + row;
-        long y3 = y2 + row;
+        y &= MASK;
+        long y1 = y + row & MASK;
+        long y2 = y1 + row & MASK;
+        long y3 = y2 + row & MASK;
         long p1 = p + pRow;
         long p2 = p1 + pRow;
         long p3 = p2 + pRow;
@@ -428,27 +453,27 @@ final class Flash {
         FloatVector a32 = FloatVector.fromMemorySegment(F, ALL, y3 + 2 * VECTOR, ORDER).mul(f3);
         FloatVector a33 = FloatVector.fromMemorySegment(F, ALL, y3 + 3 * VECTOR, ORDER).mul(f3);
         for (int j = from; j < to; j++) {
-            long at = v + j * stride;
+            long at = v + j * stride & MASK;
             FloatVector v0 = FloatVector.fromMemorySegment(F, ALL, at, ORDER);
             FloatVector v1 = FloatVector.fromMemorySegment(F, ALL, at + VECTOR, ORDER);
             FloatVector v2 = FloatVector.fromMemorySegment(F, ALL, at + 2 * VECTOR, ORDER);
             FloatVector v3 = FloatVector.fromMemorySegment(F, ALL, at + 3 * VECTOR, ORDER);
-            FloatVector w = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, p + 4L * j));
+            FloatVector w = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, p + 4L * j & MASK));
             a00 = v0.fma(w, a00);
             a01 = v1.fma(w, a01);
             a02 = v2.fma(w, a02);
             a03 = v3.fma(w, a03);
-            w = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, p1 + 4L * j));
+            w = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, p1 + 4L * j & MASK));
             a10 = v0.fma(w, a10);
             a11 = v1.fma(w, a11);
             a12 = v2.fma(w, a12);
             a13 = v3.fma(w, a13);
-            w = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, p2 + 4L * j));
+            w = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, p2 + 4L * j & MASK));
             a20 = v0.fma(w, a20);
             a21 = v1.fma(w, a21);
             a22 = v2.fma(w, a22);
             a23 = v3.fma(w, a23);
-            w = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, p3 + 4L * j));
+            w = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, p3 + 4L * j & MASK));
             a30 = v0.fma(w, a30);
             a31 = v1.fma(w, a31);
             a32 = v2.fma(w, a32);
@@ -472,14 +497,98 @@ final class Flash {
         a33.intoMemorySegment(ALL, y3 + 3 * VECTOR, ORDER);
     }
 
+    /** The same with five vectors, which leave none over more often than four do. */
+    private static void combine4x5(long p, long pRow, int from, int to, float f0, float f1, float f2, float f3, long v,
+            long stride, long y, long row) {
+        y &= MASK;
+        long y1 = y + row & MASK;
+        long y2 = y1 + row & MASK;
+        long y3 = y2 + row & MASK;
+        long p1 = p + pRow;
+        long p2 = p1 + pRow;
+        long p3 = p2 + pRow;
+        FloatVector a00 = FloatVector.fromMemorySegment(F, ALL, y, ORDER).mul(f0);
+        FloatVector a01 = FloatVector.fromMemorySegment(F, ALL, y + VECTOR, ORDER).mul(f0);
+        FloatVector a02 = FloatVector.fromMemorySegment(F, ALL, y + 2 * VECTOR, ORDER).mul(f0);
+        FloatVector a03 = FloatVector.fromMemorySegment(F, ALL, y + 3 * VECTOR, ORDER).mul(f0);
+        FloatVector a04 = FloatVector.fromMemorySegment(F, ALL, y + 4 * VECTOR, ORDER).mul(f0);
+        FloatVector a10 = FloatVector.fromMemorySegment(F, ALL, y1, ORDER).mul(f1);
+        FloatVector a11 = FloatVector.fromMemorySegment(F, ALL, y1 + VECTOR, ORDER).mul(f1);
+        FloatVector a12 = FloatVector.fromMemorySegment(F, ALL, y1 + 2 * VECTOR, ORDER).mul(f1);
+        FloatVector a13 = FloatVector.fromMemorySegment(F, ALL, y1 + 3 * VECTOR, ORDER).mul(f1);
+        FloatVector a14 = FloatVector.fromMemorySegment(F, ALL, y1 + 4 * VECTOR, ORDER).mul(f1);
+        FloatVector a20 = FloatVector.fromMemorySegment(F, ALL, y2, ORDER).mul(f2);
+        FloatVector a21 = FloatVector.fromMemorySegment(F, ALL, y2 + VECTOR, ORDER).mul(f2);
+        FloatVector a22 = FloatVector.fromMemorySegment(F, ALL, y2 + 2 * VECTOR, ORDER).mul(f2);
+        FloatVector a23 = FloatVector.fromMemorySegment(F, ALL, y2 + 3 * VECTOR, ORDER).mul(f2);
+        FloatVector a24 = FloatVector.fromMemorySegment(F, ALL, y2 + 4 * VECTOR, ORDER).mul(f2);
+        FloatVector a30 = FloatVector.fromMemorySegment(F, ALL, y3, ORDER).mul(f3);
+        FloatVector a31 = FloatVector.fromMemorySegment(F, ALL, y3 + VECTOR, ORDER).mul(f3);
+        FloatVector a32 = FloatVector.fromMemorySegment(F, ALL, y3 + 2 * VECTOR, ORDER).mul(f3);
+        FloatVector a33 = FloatVector.fromMemorySegment(F, ALL, y3 + 3 * VECTOR, ORDER).mul(f3);
+        FloatVector a34 = FloatVector.fromMemorySegment(F, ALL, y3 + 4 * VECTOR, ORDER).mul(f3);
+        for (int j = from; j < to; j++) {
+            long at = v + j * stride & MASK;
+            FloatVector v0 = FloatVector.fromMemorySegment(F, ALL, at, ORDER);
+            FloatVector v1 = FloatVector.fromMemorySegment(F, ALL, at + VECTOR, ORDER);
+            FloatVector v2 = FloatVector.fromMemorySegment(F, ALL, at + 2 * VECTOR, ORDER);
+            FloatVector v3 = FloatVector.fromMemorySegment(F, ALL, at + 3 * VECTOR, ORDER);
+            FloatVector v4 = FloatVector.fromMemorySegment(F, ALL, at + 4 * VECTOR, ORDER);
+            FloatVector w = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, p + 4L * j & MASK));
+            a00 = v0.fma(w, a00);
+            a01 = v1.fma(w, a01);
+            a02 = v2.fma(w, a02);
+            a03 = v3.fma(w, a03);
+            a04 = v4.fma(w, a04);
+            w = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, p1 + 4L * j & MASK));
+            a10 = v0.fma(w, a10);
+            a11 = v1.fma(w, a11);
+            a12 = v2.fma(w, a12);
+            a13 = v3.fma(w, a13);
+            a14 = v4.fma(w, a14);
+            w = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, p2 + 4L * j & MASK));
+            a20 = v0.fma(w, a20);
+            a21 = v1.fma(w, a21);
+            a22 = v2.fma(w, a22);
+            a23 = v3.fma(w, a23);
+            a24 = v4.fma(w, a24);
+            w = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, p3 + 4L * j & MASK));
+            a30 = v0.fma(w, a30);
+            a31 = v1.fma(w, a31);
+            a32 = v2.fma(w, a32);
+            a33 = v3.fma(w, a33);
+            a34 = v4.fma(w, a34);
+        }
+        a00.intoMemorySegment(ALL, y, ORDER);
+        a01.intoMemorySegment(ALL, y + VECTOR, ORDER);
+        a02.intoMemorySegment(ALL, y + 2 * VECTOR, ORDER);
+        a03.intoMemorySegment(ALL, y + 3 * VECTOR, ORDER);
+        a04.intoMemorySegment(ALL, y + 4 * VECTOR, ORDER);
+        a10.intoMemorySegment(ALL, y1, ORDER);
+        a11.intoMemorySegment(ALL, y1 + VECTOR, ORDER);
+        a12.intoMemorySegment(ALL, y1 + 2 * VECTOR, ORDER);
+        a13.intoMemorySegment(ALL, y1 + 3 * VECTOR, ORDER);
+        a14.intoMemorySegment(ALL, y1 + 4 * VECTOR, ORDER);
+        a20.intoMemorySegment(ALL, y2, ORDER);
+        a21.intoMemorySegment(ALL, y2 + VECTOR, ORDER);
+        a22.intoMemorySegment(ALL, y2 + 2 * VECTOR, ORDER);
+        a23.intoMemorySegment(ALL, y2 + 3 * VECTOR, ORDER);
+        a24.intoMemorySegment(ALL, y2 + 4 * VECTOR, ORDER);
+        a30.intoMemorySegment(ALL, y3, ORDER);
+        a31.intoMemorySegment(ALL, y3 + VECTOR, ORDER);
+        a32.intoMemorySegment(ALL, y3 + 2 * VECTOR, ORDER);
+        a33.intoMemorySegment(ALL, y3 + 3 * VECTOR, ORDER);
+        a34.intoMemorySegment(ALL, y3 + 4 * VECTOR, ORDER);
+    }
+
     private static void combine1(long p, int from, int to, float fade, long v, long stride, long y) {
         FloatVector a0 = FloatVector.fromMemorySegment(F, ALL, y, ORDER).mul(fade);
         FloatVector a1 = FloatVector.fromMemorySegment(F, ALL, y + VECTOR, ORDER).mul(fade);
         FloatVector a2 = FloatVector.fromMemorySegment(F, ALL, y + 2 * VECTOR, ORDER).mul(fade);
         FloatVector a3 = FloatVector.fromMemorySegment(F, ALL, y + 3 * VECTOR, ORDER).mul(fade);
         for (int j = from; j < to; j++) {
-            long at = v + j * stride;
-            FloatVector w = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, p + 4L * j));
+            long at = v + j * stride & MASK;
+            FloatVector w = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, p + 4L * j & MASK));
             a0 = FloatVector.fromMemorySegment(F, ALL, at, ORDER).fma(w, a0);
             a1 = FloatVector.fromMemorySegment(F, ALL, at + VECTOR, ORDER).fma(w, a1);
             a2 = FloatVector.fromMemorySegment(F, ALL, at + 2 * VECTOR, ORDER).fma(w, a2);
@@ -503,10 +612,10 @@ final class Flash {
         FloatVector a3 = FloatVector.fromMemorySegment(F, ALL, y + 3 * row, ORDER).mul(f3);
         for (int j = from; j < to; j++) {
             FloatVector u = FloatVector.fromMemorySegment(F, ALL, v + j * stride, ORDER);
-            a0 = u.fma(FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, p + 4L * j)), a0);
-            a1 = u.fma(FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, p1 + 4L * j)), a1);
-            a2 = u.fma(FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, p2 + 4L * j)), a2);
-            a3 = u.fma(FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, p3 + 4L * j)), a3);
+            a0 = u.fma(FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, p + 4L * j & MASK)), a0);
+            a1 = u.fma(FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, p1 + 4L * j & MASK)), a1);
+            a2 = u.fma(FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, p2 + 4L * j & MASK)), a2);
+            a3 = u.fma(FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, p3 + 4L * j & MASK)), a3);
         }
         a0.intoMemorySegment(ALL, y, ORDER);
         a1.intoMemorySegment(ALL, y + row, ORDER);
@@ -518,7 +627,7 @@ final class Flash {
         FloatVector a = FloatVector.fromMemorySegment(F, ALL, y, ORDER).mul(fade);
         for (int j = from; j < to; j++)
             a = FloatVector.fromMemorySegment(F, ALL, v + j * stride, ORDER)
-                    .fma(FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, p + 4L * j)), a);
+                    .fma(FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, p + 4L * j & MASK)), a);
         a.intoMemorySegment(ALL, y, ORDER);
     }
 }

@@ -253,6 +253,26 @@ final class Lanes {
         return p.blend(0f, x.compare(VectorOperators.LT, -104f));
     }
 
+    /** eˣ of numbers that are 0 or less, in fewer steps; 0 where it is no normal number. */
+    static FloatVector expNonPositive(FloatVector x) {
+        // the exponent's bias in the lowest bits, which then are the exponent
+        FloatVector magic = FloatVector.broadcast(F, 0x1.8p23f + 127);
+        FloatVector shifted = x.fma(FloatVector.broadcast(F, 1.442695041f), magic);
+        FloatVector n = shifted.sub(magic);
+        FloatVector r = n.fma(FloatVector.broadcast(F, -0x1.62e4p-1f), x);
+        r = n.fma(FloatVector.broadcast(F, -0x1.7f7d1cp-20f), r);
+        FloatVector p = FloatVector.broadcast(F, 1f / 5040);
+        p = p.fma(r, FloatVector.broadcast(F, 1f / 720));
+        p = p.fma(r, FloatVector.broadcast(F, 1f / 120));
+        p = p.fma(r, FloatVector.broadcast(F, 1f / 24));
+        p = p.fma(r, FloatVector.broadcast(F, 1f / 6));
+        p = p.fma(r, FloatVector.broadcast(F, 0.5f));
+        p = p.fma(r, FloatVector.broadcast(F, 1f));
+        p = p.fma(r, FloatVector.broadcast(F, 1f));
+        p = p.mul(shifted.reinterpretAsInts().lanewise(VectorOperators.LSHL, 23).reinterpretAsFloats());
+        return p.blend(0f, x.compare(VectorOperators.LT, -87f));
+    }
+
     static float exp(float x) {
         return exp(FloatVector.broadcast(F, x)).lane(0);
     }

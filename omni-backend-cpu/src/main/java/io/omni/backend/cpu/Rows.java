@@ -324,28 +324,34 @@ final class Rows {
         }
     }
 
-    /** The largest element, NaN if there is one. */
+    /** The largest element that is not NaN, −∞ if there is none. */
     static float max(long x, int n) {
-        float max = Float.NEGATIVE_INFINITY;
-        int end = Lanes.F.loopBound(n);
-        if (end > 0) {
-            FloatVector a = FloatVector.broadcast(F, max);
-            for (int i = 0; i < end; i += Lanes.LANES)
-                a = a.max(FloatVector.fromMemorySegment(F, ALL, x + 4L * i, ORDER));
-            // the order does not matter for a maximum
-            max = a.reduceLanes(VectorOperators.MAX);
+        FloatVector a = FloatVector.broadcast(F, Float.NEGATIVE_INFINITY);
+        FloatVector b = a;
+        int i = 0;
+        // comparing and choosing takes two instructions, a maximum that keeps NaN six
+        for (; i <= n - 2 * Lanes.LANES; i += 2 * Lanes.LANES) {
+            FloatVector v = FloatVector.fromMemorySegment(F, ALL, x + 4L * i, ORDER);
+            a = a.blend(v, v.compare(VectorOperators.GT, a));
+            v = FloatVector.fromMemorySegment(F, ALL, x + 4L * (i + Lanes.LANES), ORDER);
+            b = b.blend(v, v.compare(VectorOperators.GT, b));
         }
-        for (int i = end; i < n; i++)
-            max = Math.max(max, ALL.get(Lanes.FLOAT, x + 4L * i));
+        a = a.blend(b, b.compare(VectorOperators.GT, a));
+        float max = a.reduceLanes(VectorOperators.MAX);
+        for (; i < n; i++) {
+            float value = ALL.get(Lanes.FLOAT, x + 4L * i);
+            if (value > max)
+                max = value;
+        }
         return max;
     }
 
-    /** y = e^(x − max); their sum. */
+    /** y = e^(x − max), of a maximum that nothing is above; their sum. */
     static float exp(long x, float max, long y, int n) {
         FloatVector a = FloatVector.zero(Lanes.F);
         int end = Lanes.F.loopBound(n);
         for (int i = 0; i < end; i += Lanes.LANES) {
-            FloatVector e = Lanes.exp(FloatVector.fromMemorySegment(F, ALL, x + 4L * i, ORDER).sub(max));
+            FloatVector e = Lanes.expNonPositive(FloatVector.fromMemorySegment(F, ALL, x + 4L * i, ORDER).sub(max));
             e.intoMemorySegment(ALL, y + 4L * i, ORDER);
             a = a.add(e);
         }
@@ -355,7 +361,7 @@ final class Rows {
 
     private static float expRest(long x, float max, long y, int n) {
         VectorMask<Float> mask = Lanes.first(n);
-        FloatVector e = Lanes.exp(FloatVector.fromMemorySegment(F, ALL, x, ORDER, mask).sub(max));
+        FloatVector e = Lanes.expNonPositive(FloatVector.fromMemorySegment(F, ALL, x, ORDER, mask).sub(max));
         e.intoMemorySegment(ALL, y, ORDER, mask);
         return Lanes.sum(FloatVector.zero(Lanes.F).blend(e, mask));
     }

@@ -6,6 +6,7 @@ import static org.assertj.core.api.Assertions.within;
 import io.omni.api.Activation;
 import io.omni.api.Definitions;
 import io.omni.api.Tensor;
+import java.util.Arrays;
 import org.junit.jupiter.api.Test;
 
 /** Accuracy and edges of the elementwise functions. */
@@ -47,6 +48,49 @@ class FunctionsTest extends CpuTest {
         }
         assertThat(backend.tensorOps().clamp(t, -2, 2).toFloats())
                 .isEqualTo(Definitions.round(Definitions.clamp(doubles(t), -2, 2)));
+    }
+
+    @Test
+    void exponentialsBelowTheLargest() {
+        for (int n : new int[]{1, 2, 15, 16, 17, 33, 64, 257}) {
+            float[] x = floats(n);
+            for (int i = 0; i < n; i++)
+                x[i] *= 30;
+            long at = ((CpuTensor) backend.tensor(x, n)).address();
+            long to = ((CpuTensor) backend.tensor(new float[n], n)).address();
+            float max = Rows.max(at, n);
+            float sum = Rows.exp(at, max, to, n);
+            double expected = 0;
+            float largest = Float.NEGATIVE_INFINITY;
+            for (int i = 0; i < n; i++) {
+                double e = Math.exp((double) (x[i] - max));
+                assertThat((double) Lanes.get(to + 4L * i)).as("%s below %s", x[i], max).isCloseTo(e,
+                        within(3e-7 * e + 1e-37));
+                expected += e;
+                largest = Math.max(largest, x[i]);
+            }
+            assertThat(max).isEqualTo(largest);
+            assertThat((double) sum).isCloseTo(expected, within(1e-6 * expected));
+        }
+    }
+
+    @Test
+    void exponentialsOfWhatIsNoNumber() {
+        for (int n : new int[]{3, 16, 40}) {
+            float[] x = new float[n];
+            x[1] = Float.NEGATIVE_INFINITY;
+            x[2] = -1e30f;
+            long at = ((CpuTensor) backend.tensor(x, n)).address();
+            assertThat(Rows.max(at, n)).isEqualTo(0);
+            assertThat(Rows.exp(at, 0, at, n)).isEqualTo(n - 2);
+            x[n - 1] = Float.NaN;
+            at = ((CpuTensor) backend.tensor(x, n)).address();
+            assertThat(Rows.max(at, n)).isEqualTo(0);
+            assertThat(Rows.exp(at, 0, at, n)).isNaN();
+            Arrays.fill(x, Float.NEGATIVE_INFINITY);
+            at = ((CpuTensor) backend.tensor(x, n)).address();
+            assertThat(Rows.max(at, n)).isEqualTo(Float.NEGATIVE_INFINITY);
+        }
     }
 
     @Test
