@@ -34,6 +34,7 @@ final class Product {
     private static final VectorSpecies<Integer> I = Lanes.I;
     private static final VectorSpecies<Short> S = Lanes.S;
     private static final MemorySegment ALL = Memory.ALL;
+    private static final long MASK = Memory.MASK;
     private static final ByteOrder ORDER = ByteOrder.LITTLE_ENDIAN;
 
     private Product() {}
@@ -213,6 +214,7 @@ final class Product {
     /** 24 sums hide the latency of the multiply-adds, and take ten loads. */
     private static void floats4x6(long x0, long x1, long x2, long x3, long w0, long stride, int end, long sums,
             long next, long row) {
+        sums &= MASK;
         long w1 = w0 + stride;
         long w2 = w1 + stride;
         long w3 = w2 + stride;
@@ -243,71 +245,77 @@ final class Product {
         FloatVector a34 = FloatVector.zero(Lanes.F);
         FloatVector a35 = FloatVector.zero(Lanes.F);
         for (int i = 0; i < end; i += Lanes.LANES) {
-            FloatVector v0 = FloatVector.fromMemorySegment(F, ALL, x0 + 4L * i, ORDER);
-            FloatVector v1 = FloatVector.fromMemorySegment(F, ALL, x1 + 4L * i, ORDER);
-            FloatVector v2 = FloatVector.fromMemorySegment(F, ALL, x2 + 4L * i, ORDER);
-            FloatVector v3 = FloatVector.fromMemorySegment(F, ALL, x3 + 4L * i, ORDER);
-            FloatVector u = FloatVector.fromMemorySegment(F, ALL, w0 + 4L * i, ORDER);
+            FloatVector v0 = FloatVector.fromMemorySegment(F, ALL, x0 + 4L * i & MASK, ORDER);
+            FloatVector v1 = FloatVector.fromMemorySegment(F, ALL, x1 + 4L * i & MASK, ORDER);
+            FloatVector v2 = FloatVector.fromMemorySegment(F, ALL, x2 + 4L * i & MASK, ORDER);
+            FloatVector v3 = FloatVector.fromMemorySegment(F, ALL, x3 + 4L * i & MASK, ORDER);
+            FloatVector u = FloatVector.fromMemorySegment(F, ALL, w0 + 4L * i & MASK, ORDER);
             a00 = u.fma(v0, a00);
             a10 = u.fma(v1, a10);
             a20 = u.fma(v2, a20);
             a30 = u.fma(v3, a30);
-            u = FloatVector.fromMemorySegment(F, ALL, w1 + 4L * i, ORDER);
+            u = FloatVector.fromMemorySegment(F, ALL, w1 + 4L * i & MASK, ORDER);
             a01 = u.fma(v0, a01);
             a11 = u.fma(v1, a11);
             a21 = u.fma(v2, a21);
             a31 = u.fma(v3, a31);
-            u = FloatVector.fromMemorySegment(F, ALL, w2 + 4L * i, ORDER);
+            u = FloatVector.fromMemorySegment(F, ALL, w2 + 4L * i & MASK, ORDER);
             a02 = u.fma(v0, a02);
             a12 = u.fma(v1, a12);
             a22 = u.fma(v2, a22);
             a32 = u.fma(v3, a32);
-            u = FloatVector.fromMemorySegment(F, ALL, w3 + 4L * i, ORDER);
+            u = FloatVector.fromMemorySegment(F, ALL, w3 + 4L * i & MASK, ORDER);
             a03 = u.fma(v0, a03);
             a13 = u.fma(v1, a13);
             a23 = u.fma(v2, a23);
             a33 = u.fma(v3, a33);
-            u = FloatVector.fromMemorySegment(F, ALL, w4 + 4L * i, ORDER);
+            u = FloatVector.fromMemorySegment(F, ALL, w4 + 4L * i & MASK, ORDER);
             a04 = u.fma(v0, a04);
             a14 = u.fma(v1, a14);
             a24 = u.fma(v2, a24);
             a34 = u.fma(v3, a34);
-            u = FloatVector.fromMemorySegment(F, ALL, w5 + 4L * i, ORDER);
+            u = FloatVector.fromMemorySegment(F, ALL, w5 + 4L * i & MASK, ORDER);
             a05 = u.fma(v0, a05);
             a15 = u.fma(v1, a15);
             a25 = u.fma(v2, a25);
             a35 = u.fma(v3, a35);
         }
         a00.intoMemorySegment(ALL, sums, ORDER);
-        a01.intoMemorySegment(ALL, sums + next, ORDER);
-        a02.intoMemorySegment(ALL, sums + 2 * next, ORDER);
-        a03.intoMemorySegment(ALL, sums + 3 * next, ORDER);
-        a04.intoMemorySegment(ALL, sums + 4 * next, ORDER);
-        a05.intoMemorySegment(ALL, sums + 5 * next, ORDER);
-        sums += row;
+        a01.intoMemorySegment(ALL, sums + next & MASK, ORDER);
+        a02.intoMemorySegment(ALL, sums + 2 * next & MASK, ORDER);
+        a03.intoMemorySegment(ALL, sums + 3 * next & MASK, ORDER);
+        a04.intoMemorySegment(ALL, sums + 4 * next & MASK, ORDER);
+        a05.intoMemorySegment(ALL, sums + 5 * next & MASK, ORDER);
+        sums = sums + row & MASK;
         a10.intoMemorySegment(ALL, sums, ORDER);
-        a11.intoMemorySegment(ALL, sums + next, ORDER);
-        a12.intoMemorySegment(ALL, sums + 2 * next, ORDER);
-        a13.intoMemorySegment(ALL, sums + 3 * next, ORDER);
-        a14.intoMemorySegment(ALL, sums + 4 * next, ORDER);
-        a15.intoMemorySegment(ALL, sums + 5 * next, ORDER);
-        sums += row;
+        a11.intoMemorySegment(ALL, sums + next & MASK, ORDER);
+        a12.intoMemorySegment(ALL, sums + 2 * next & MASK, ORDER);
+        a13.intoMemorySegment(ALL, sums + 3 * next & MASK, ORDER);
+        a14.intoMemorySegment(ALL, sums + 4 * next & MASK, ORDER);
+        a15.intoMemorySegment(ALL, sums + 5 * next & MASK, ORDER);
+        sums = sums + row & MASK;
         a20.intoMemorySegment(ALL, sums, ORDER);
-        a21.intoMemorySegment(ALL, sums + next, ORDER);
-        a22.intoMemorySegment(ALL, sums + 2 * next, ORDER);
-        a23.intoMemorySegment(ALL, sums + 3 * next, ORDER);
-        a24.intoMemorySegment(ALL, sums + 4 * next, ORDER);
-        a25.intoMemorySegment(ALL, sums + 5 * next, ORDER);
-        sums += row;
+        a21.intoMemorySegment(ALL, sums + next & MASK, ORDER);
+        a22.intoMemorySegment(ALL, sums + 2 * next & MASK, ORDER);
+        a23.intoMemorySegment(ALL, sums + 3 * next & MASK, ORDER);
+        a24.intoMemorySegment(ALL, sums + 4 * next & MASK, ORDER);
+        a25.intoMemorySegment(ALL, sums + 5 * next & MASK, ORDER);
+        sums = sums + row & MASK;
         a30.intoMemorySegment(ALL, sums, ORDER);
-        a31.intoMemorySegment(ALL, sums + next, ORDER);
-        a32.intoMemorySegment(ALL, sums + 2 * next, ORDER);
-        a33.intoMemorySegment(ALL, sums + 3 * next, ORDER);
-        a34.intoMemorySegment(ALL, sums + 4 * next, ORDER);
-        a35.intoMemorySegment(ALL, sums + 5 * next, ORDER);
+        a31.intoMemorySegment(ALL, sums + next & MASK, ORDER);
+        a32.intoMemorySegment(ALL, sums + 2 * next & MASK, ORDER);
+        a33.intoMemorySegment(ALL, sums + 3 * next & MASK, ORDER);
+        a34.intoMemorySegment(ALL, sums + 4 * next & MASK, ORDER);
+        a35.intoMemorySegment(ALL, sums + 5 * next & MASK, ORDER);
     }
 
     private static void floats4x1(long x0, long x1, long x2, long x3, long w0, int end, long sums, long row) {
+        x0 &= MASK;
+        x1 &= MASK;
+        x2 &= MASK;
+        x3 &= MASK;
+        w0 &= MASK;
+        sums &= MASK;
         FloatVector a00 = FloatVector.zero(Lanes.F);
         FloatVector a10 = FloatVector.zero(Lanes.F);
         FloatVector a20 = FloatVector.zero(Lanes.F);
@@ -324,20 +332,23 @@ final class Product {
             a30 = u.fma(v3, a30);
         }
         a00.intoMemorySegment(ALL, sums, ORDER);
-        sums += row;
+        sums = sums + row & MASK;
         a10.intoMemorySegment(ALL, sums, ORDER);
-        sums += row;
+        sums = sums + row & MASK;
         a20.intoMemorySegment(ALL, sums, ORDER);
-        sums += row;
+        sums = sums + row & MASK;
         a30.intoMemorySegment(ALL, sums, ORDER);
     }
 
     private static void floats1x6(long x0, long w0, long stride, int end, long sums, long next) {
-        long w1 = w0 + stride;
-        long w2 = w1 + stride;
-        long w3 = w2 + stride;
-        long w4 = w3 + stride;
-        long w5 = w4 + stride;
+        x0 &= MASK;
+        w0 &= MASK;
+        sums &= MASK;
+        long w1 = w0 + stride & MASK;
+        long w2 = w1 + stride & MASK;
+        long w3 = w2 + stride & MASK;
+        long w4 = w3 + stride & MASK;
+        long w5 = w4 + stride & MASK;
         FloatVector a00 = FloatVector.zero(Lanes.F);
         FloatVector a01 = FloatVector.zero(Lanes.F);
         FloatVector a02 = FloatVector.zero(Lanes.F);
@@ -360,14 +371,17 @@ final class Product {
             a05 = u.fma(v0, a05);
         }
         a00.intoMemorySegment(ALL, sums, ORDER);
-        a01.intoMemorySegment(ALL, sums + next, ORDER);
-        a02.intoMemorySegment(ALL, sums + 2 * next, ORDER);
-        a03.intoMemorySegment(ALL, sums + 3 * next, ORDER);
-        a04.intoMemorySegment(ALL, sums + 4 * next, ORDER);
-        a05.intoMemorySegment(ALL, sums + 5 * next, ORDER);
+        a01.intoMemorySegment(ALL, sums + next & MASK, ORDER);
+        a02.intoMemorySegment(ALL, sums + 2 * next & MASK, ORDER);
+        a03.intoMemorySegment(ALL, sums + 3 * next & MASK, ORDER);
+        a04.intoMemorySegment(ALL, sums + 4 * next & MASK, ORDER);
+        a05.intoMemorySegment(ALL, sums + 5 * next & MASK, ORDER);
     }
 
     private static void floats1x1(long x0, long w0, int end, long sums) {
+        x0 &= MASK;
+        w0 &= MASK;
+        sums &= MASK;
         FloatVector a00 = FloatVector.zero(Lanes.F);
         for (int i = 0; i < end; i += Lanes.LANES) {
             FloatVector v0 = FloatVector.fromMemorySegment(F, ALL, x0 + 4L * i, ORDER);
@@ -379,6 +393,7 @@ final class Product {
 
     private static void halves4x6(long x0, long x1, long x2, long x3, long w0, long stride, int end, long sums,
             long next, long row) {
+        sums &= MASK;
         long w1 = w0 + stride;
         long w2 = w1 + stride;
         long w3 = w2 + stride;
@@ -409,46 +424,46 @@ final class Product {
         FloatVector a34 = FloatVector.zero(Lanes.F);
         FloatVector a35 = FloatVector.zero(Lanes.F);
         for (int i = 0; i < end; i += Lanes.LANES) {
-            FloatVector v0 = FloatVector.fromMemorySegment(F, ALL, x0 + 4L * i, ORDER);
-            FloatVector v1 = FloatVector.fromMemorySegment(F, ALL, x1 + 4L * i, ORDER);
-            FloatVector v2 = FloatVector.fromMemorySegment(F, ALL, x2 + 4L * i, ORDER);
-            FloatVector v3 = FloatVector.fromMemorySegment(F, ALL, x3 + 4L * i, ORDER);
-            FloatVector u = ((IntVector) ShortVector.fromMemorySegment(S, ALL, w0 + 2L * i, ORDER)
+            FloatVector v0 = FloatVector.fromMemorySegment(F, ALL, x0 + 4L * i & MASK, ORDER);
+            FloatVector v1 = FloatVector.fromMemorySegment(F, ALL, x1 + 4L * i & MASK, ORDER);
+            FloatVector v2 = FloatVector.fromMemorySegment(F, ALL, x2 + 4L * i & MASK, ORDER);
+            FloatVector v3 = FloatVector.fromMemorySegment(F, ALL, x3 + 4L * i & MASK, ORDER);
+            FloatVector u = ((IntVector) ShortVector.fromMemorySegment(S, ALL, w0 + 2L * i & MASK, ORDER)
                     .convertShape(VectorOperators.ZERO_EXTEND_S2I, I, 0)).lanewise(VectorOperators.LSHL, 16)
                     .reinterpretAsFloats();
             a00 = u.fma(v0, a00);
             a10 = u.fma(v1, a10);
             a20 = u.fma(v2, a20);
             a30 = u.fma(v3, a30);
-            u = ((IntVector) ShortVector.fromMemorySegment(S, ALL, w1 + 2L * i, ORDER)
+            u = ((IntVector) ShortVector.fromMemorySegment(S, ALL, w1 + 2L * i & MASK, ORDER)
                     .convertShape(VectorOperators.ZERO_EXTEND_S2I, I, 0)).lanewise(VectorOperators.LSHL, 16)
                     .reinterpretAsFloats();
             a01 = u.fma(v0, a01);
             a11 = u.fma(v1, a11);
             a21 = u.fma(v2, a21);
             a31 = u.fma(v3, a31);
-            u = ((IntVector) ShortVector.fromMemorySegment(S, ALL, w2 + 2L * i, ORDER)
+            u = ((IntVector) ShortVector.fromMemorySegment(S, ALL, w2 + 2L * i & MASK, ORDER)
                     .convertShape(VectorOperators.ZERO_EXTEND_S2I, I, 0)).lanewise(VectorOperators.LSHL, 16)
                     .reinterpretAsFloats();
             a02 = u.fma(v0, a02);
             a12 = u.fma(v1, a12);
             a22 = u.fma(v2, a22);
             a32 = u.fma(v3, a32);
-            u = ((IntVector) ShortVector.fromMemorySegment(S, ALL, w3 + 2L * i, ORDER)
+            u = ((IntVector) ShortVector.fromMemorySegment(S, ALL, w3 + 2L * i & MASK, ORDER)
                     .convertShape(VectorOperators.ZERO_EXTEND_S2I, I, 0)).lanewise(VectorOperators.LSHL, 16)
                     .reinterpretAsFloats();
             a03 = u.fma(v0, a03);
             a13 = u.fma(v1, a13);
             a23 = u.fma(v2, a23);
             a33 = u.fma(v3, a33);
-            u = ((IntVector) ShortVector.fromMemorySegment(S, ALL, w4 + 2L * i, ORDER)
+            u = ((IntVector) ShortVector.fromMemorySegment(S, ALL, w4 + 2L * i & MASK, ORDER)
                     .convertShape(VectorOperators.ZERO_EXTEND_S2I, I, 0)).lanewise(VectorOperators.LSHL, 16)
                     .reinterpretAsFloats();
             a04 = u.fma(v0, a04);
             a14 = u.fma(v1, a14);
             a24 = u.fma(v2, a24);
             a34 = u.fma(v3, a34);
-            u = ((IntVector) ShortVector.fromMemorySegment(S, ALL, w5 + 2L * i, ORDER)
+            u = ((IntVector) ShortVector.fromMemorySegment(S, ALL, w5 + 2L * i & MASK, ORDER)
                     .convertShape(VectorOperators.ZERO_EXTEND_S2I, I, 0)).lanewise(VectorOperators.LSHL, 16)
                     .reinterpretAsFloats();
             a05 = u.fma(v0, a05);
@@ -457,37 +472,38 @@ final class Product {
             a35 = u.fma(v3, a35);
         }
         a00.intoMemorySegment(ALL, sums, ORDER);
-        a01.intoMemorySegment(ALL, sums + next, ORDER);
-        a02.intoMemorySegment(ALL, sums + 2 * next, ORDER);
-        a03.intoMemorySegment(ALL, sums + 3 * next, ORDER);
-        a04.intoMemorySegment(ALL, sums + 4 * next, ORDER);
-        a05.intoMemorySegment(ALL, sums + 5 * next, ORDER);
-        sums += row;
+        a01.intoMemorySegment(ALL, sums + next & MASK, ORDER);
+        a02.intoMemorySegment(ALL, sums + 2 * next & MASK, ORDER);
+        a03.intoMemorySegment(ALL, sums + 3 * next & MASK, ORDER);
+        a04.intoMemorySegment(ALL, sums + 4 * next & MASK, ORDER);
+        a05.intoMemorySegment(ALL, sums + 5 * next & MASK, ORDER);
+        sums = sums + row & MASK;
         a10.intoMemorySegment(ALL, sums, ORDER);
-        a11.intoMemorySegment(ALL, sums + next, ORDER);
-        a12.intoMemorySegment(ALL, sums + 2 * next, ORDER);
-        a13.intoMemorySegment(ALL, sums + 3 * next, ORDER);
-        a14.intoMemorySegment(ALL, sums + 4 * next, ORDER);
-        a15.intoMemorySegment(ALL, sums + 5 * next, ORDER);
-        sums += row;
+        a11.intoMemorySegment(ALL, sums + next & MASK, ORDER);
+        a12.intoMemorySegment(ALL, sums + 2 * next & MASK, ORDER);
+        a13.intoMemorySegment(ALL, sums + 3 * next & MASK, ORDER);
+        a14.intoMemorySegment(ALL, sums + 4 * next & MASK, ORDER);
+        a15.intoMemorySegment(ALL, sums + 5 * next & MASK, ORDER);
+        sums = sums + row & MASK;
         a20.intoMemorySegment(ALL, sums, ORDER);
-        a21.intoMemorySegment(ALL, sums + next, ORDER);
-        a22.intoMemorySegment(ALL, sums + 2 * next, ORDER);
-        a23.intoMemorySegment(ALL, sums + 3 * next, ORDER);
-        a24.intoMemorySegment(ALL, sums + 4 * next, ORDER);
-        a25.intoMemorySegment(ALL, sums + 5 * next, ORDER);
-        sums += row;
+        a21.intoMemorySegment(ALL, sums + next & MASK, ORDER);
+        a22.intoMemorySegment(ALL, sums + 2 * next & MASK, ORDER);
+        a23.intoMemorySegment(ALL, sums + 3 * next & MASK, ORDER);
+        a24.intoMemorySegment(ALL, sums + 4 * next & MASK, ORDER);
+        a25.intoMemorySegment(ALL, sums + 5 * next & MASK, ORDER);
+        sums = sums + row & MASK;
         a30.intoMemorySegment(ALL, sums, ORDER);
-        a31.intoMemorySegment(ALL, sums + next, ORDER);
-        a32.intoMemorySegment(ALL, sums + 2 * next, ORDER);
-        a33.intoMemorySegment(ALL, sums + 3 * next, ORDER);
-        a34.intoMemorySegment(ALL, sums + 4 * next, ORDER);
-        a35.intoMemorySegment(ALL, sums + 5 * next, ORDER);
+        a31.intoMemorySegment(ALL, sums + next & MASK, ORDER);
+        a32.intoMemorySegment(ALL, sums + 2 * next & MASK, ORDER);
+        a33.intoMemorySegment(ALL, sums + 3 * next & MASK, ORDER);
+        a34.intoMemorySegment(ALL, sums + 4 * next & MASK, ORDER);
+        a35.intoMemorySegment(ALL, sums + 5 * next & MASK, ORDER);
     }
 
     /** As many rows as leave none over more often than four do. */
     private static void halves5x4(long x0, long x1, long x2, long x3, long x4, long w0, long stride, int end, long sums,
             long next, long row) {
+        sums &= MASK;
         long w1 = w0 + stride;
         long w2 = w1 + stride;
         long w3 = w2 + stride;
@@ -512,12 +528,12 @@ final class Product {
         FloatVector a42 = FloatVector.zero(Lanes.F);
         FloatVector a43 = FloatVector.zero(Lanes.F);
         for (int i = 0; i < end; i += Lanes.LANES) {
-            FloatVector v0 = FloatVector.fromMemorySegment(F, ALL, x0 + 4L * i, ORDER);
-            FloatVector v1 = FloatVector.fromMemorySegment(F, ALL, x1 + 4L * i, ORDER);
-            FloatVector v2 = FloatVector.fromMemorySegment(F, ALL, x2 + 4L * i, ORDER);
-            FloatVector v3 = FloatVector.fromMemorySegment(F, ALL, x3 + 4L * i, ORDER);
-            FloatVector v4 = FloatVector.fromMemorySegment(F, ALL, x4 + 4L * i, ORDER);
-            FloatVector u = ((IntVector) ShortVector.fromMemorySegment(S, ALL, w0 + 2L * i, ORDER)
+            FloatVector v0 = FloatVector.fromMemorySegment(F, ALL, x0 + 4L * i & MASK, ORDER);
+            FloatVector v1 = FloatVector.fromMemorySegment(F, ALL, x1 + 4L * i & MASK, ORDER);
+            FloatVector v2 = FloatVector.fromMemorySegment(F, ALL, x2 + 4L * i & MASK, ORDER);
+            FloatVector v3 = FloatVector.fromMemorySegment(F, ALL, x3 + 4L * i & MASK, ORDER);
+            FloatVector v4 = FloatVector.fromMemorySegment(F, ALL, x4 + 4L * i & MASK, ORDER);
+            FloatVector u = ((IntVector) ShortVector.fromMemorySegment(S, ALL, w0 + 2L * i & MASK, ORDER)
                     .convertShape(VectorOperators.ZERO_EXTEND_S2I, I, 0)).lanewise(VectorOperators.LSHL, 16)
                     .reinterpretAsFloats();
             a00 = u.fma(v0, a00);
@@ -525,7 +541,7 @@ final class Product {
             a20 = u.fma(v2, a20);
             a30 = u.fma(v3, a30);
             a40 = u.fma(v4, a40);
-            u = ((IntVector) ShortVector.fromMemorySegment(S, ALL, w1 + 2L * i, ORDER)
+            u = ((IntVector) ShortVector.fromMemorySegment(S, ALL, w1 + 2L * i & MASK, ORDER)
                     .convertShape(VectorOperators.ZERO_EXTEND_S2I, I, 0)).lanewise(VectorOperators.LSHL, 16)
                     .reinterpretAsFloats();
             a01 = u.fma(v0, a01);
@@ -533,7 +549,7 @@ final class Product {
             a21 = u.fma(v2, a21);
             a31 = u.fma(v3, a31);
             a41 = u.fma(v4, a41);
-            u = ((IntVector) ShortVector.fromMemorySegment(S, ALL, w2 + 2L * i, ORDER)
+            u = ((IntVector) ShortVector.fromMemorySegment(S, ALL, w2 + 2L * i & MASK, ORDER)
                     .convertShape(VectorOperators.ZERO_EXTEND_S2I, I, 0)).lanewise(VectorOperators.LSHL, 16)
                     .reinterpretAsFloats();
             a02 = u.fma(v0, a02);
@@ -541,7 +557,7 @@ final class Product {
             a22 = u.fma(v2, a22);
             a32 = u.fma(v3, a32);
             a42 = u.fma(v4, a42);
-            u = ((IntVector) ShortVector.fromMemorySegment(S, ALL, w3 + 2L * i, ORDER)
+            u = ((IntVector) ShortVector.fromMemorySegment(S, ALL, w3 + 2L * i & MASK, ORDER)
                     .convertShape(VectorOperators.ZERO_EXTEND_S2I, I, 0)).lanewise(VectorOperators.LSHL, 16)
                     .reinterpretAsFloats();
             a03 = u.fma(v0, a03);
@@ -551,32 +567,33 @@ final class Product {
             a43 = u.fma(v4, a43);
         }
         a00.intoMemorySegment(ALL, sums, ORDER);
-        a01.intoMemorySegment(ALL, sums + next, ORDER);
-        a02.intoMemorySegment(ALL, sums + 2 * next, ORDER);
-        a03.intoMemorySegment(ALL, sums + 3 * next, ORDER);
-        sums += row;
+        a01.intoMemorySegment(ALL, sums + next & MASK, ORDER);
+        a02.intoMemorySegment(ALL, sums + 2 * next & MASK, ORDER);
+        a03.intoMemorySegment(ALL, sums + 3 * next & MASK, ORDER);
+        sums = sums + row & MASK;
         a10.intoMemorySegment(ALL, sums, ORDER);
-        a11.intoMemorySegment(ALL, sums + next, ORDER);
-        a12.intoMemorySegment(ALL, sums + 2 * next, ORDER);
-        a13.intoMemorySegment(ALL, sums + 3 * next, ORDER);
-        sums += row;
+        a11.intoMemorySegment(ALL, sums + next & MASK, ORDER);
+        a12.intoMemorySegment(ALL, sums + 2 * next & MASK, ORDER);
+        a13.intoMemorySegment(ALL, sums + 3 * next & MASK, ORDER);
+        sums = sums + row & MASK;
         a20.intoMemorySegment(ALL, sums, ORDER);
-        a21.intoMemorySegment(ALL, sums + next, ORDER);
-        a22.intoMemorySegment(ALL, sums + 2 * next, ORDER);
-        a23.intoMemorySegment(ALL, sums + 3 * next, ORDER);
-        sums += row;
+        a21.intoMemorySegment(ALL, sums + next & MASK, ORDER);
+        a22.intoMemorySegment(ALL, sums + 2 * next & MASK, ORDER);
+        a23.intoMemorySegment(ALL, sums + 3 * next & MASK, ORDER);
+        sums = sums + row & MASK;
         a30.intoMemorySegment(ALL, sums, ORDER);
-        a31.intoMemorySegment(ALL, sums + next, ORDER);
-        a32.intoMemorySegment(ALL, sums + 2 * next, ORDER);
-        a33.intoMemorySegment(ALL, sums + 3 * next, ORDER);
-        sums += row;
+        a31.intoMemorySegment(ALL, sums + next & MASK, ORDER);
+        a32.intoMemorySegment(ALL, sums + 2 * next & MASK, ORDER);
+        a33.intoMemorySegment(ALL, sums + 3 * next & MASK, ORDER);
+        sums = sums + row & MASK;
         a40.intoMemorySegment(ALL, sums, ORDER);
-        a41.intoMemorySegment(ALL, sums + next, ORDER);
-        a42.intoMemorySegment(ALL, sums + 2 * next, ORDER);
-        a43.intoMemorySegment(ALL, sums + 3 * next, ORDER);
+        a41.intoMemorySegment(ALL, sums + next & MASK, ORDER);
+        a42.intoMemorySegment(ALL, sums + 2 * next & MASK, ORDER);
+        a43.intoMemorySegment(ALL, sums + 3 * next & MASK, ORDER);
     }
 
     private static void halves2x6(long x0, long x1, long w0, long stride, int end, long sums, long next, long row) {
+        sums &= MASK;
         long w1 = w0 + stride;
         long w2 = w1 + stride;
         long w3 = w2 + stride;
@@ -595,60 +612,63 @@ final class Product {
         FloatVector a14 = FloatVector.zero(Lanes.F);
         FloatVector a15 = FloatVector.zero(Lanes.F);
         for (int i = 0; i < end; i += Lanes.LANES) {
-            FloatVector v0 = FloatVector.fromMemorySegment(F, ALL, x0 + 4L * i, ORDER);
-            FloatVector v1 = FloatVector.fromMemorySegment(F, ALL, x1 + 4L * i, ORDER);
-            FloatVector u = ((IntVector) ShortVector.fromMemorySegment(S, ALL, w0 + 2L * i, ORDER)
+            FloatVector v0 = FloatVector.fromMemorySegment(F, ALL, x0 + 4L * i & MASK, ORDER);
+            FloatVector v1 = FloatVector.fromMemorySegment(F, ALL, x1 + 4L * i & MASK, ORDER);
+            FloatVector u = ((IntVector) ShortVector.fromMemorySegment(S, ALL, w0 + 2L * i & MASK, ORDER)
                     .convertShape(VectorOperators.ZERO_EXTEND_S2I, I, 0)).lanewise(VectorOperators.LSHL, 16)
                     .reinterpretAsFloats();
             a00 = u.fma(v0, a00);
             a10 = u.fma(v1, a10);
-            u = ((IntVector) ShortVector.fromMemorySegment(S, ALL, w1 + 2L * i, ORDER)
+            u = ((IntVector) ShortVector.fromMemorySegment(S, ALL, w1 + 2L * i & MASK, ORDER)
                     .convertShape(VectorOperators.ZERO_EXTEND_S2I, I, 0)).lanewise(VectorOperators.LSHL, 16)
                     .reinterpretAsFloats();
             a01 = u.fma(v0, a01);
             a11 = u.fma(v1, a11);
-            u = ((IntVector) ShortVector.fromMemorySegment(S, ALL, w2 + 2L * i, ORDER)
+            u = ((IntVector) ShortVector.fromMemorySegment(S, ALL, w2 + 2L * i & MASK, ORDER)
                     .convertShape(VectorOperators.ZERO_EXTEND_S2I, I, 0)).lanewise(VectorOperators.LSHL, 16)
                     .reinterpretAsFloats();
             a02 = u.fma(v0, a02);
             a12 = u.fma(v1, a12);
-            u = ((IntVector) ShortVector.fromMemorySegment(S, ALL, w3 + 2L * i, ORDER)
+            u = ((IntVector) ShortVector.fromMemorySegment(S, ALL, w3 + 2L * i & MASK, ORDER)
                     .convertShape(VectorOperators.ZERO_EXTEND_S2I, I, 0)).lanewise(VectorOperators.LSHL, 16)
                     .reinterpretAsFloats();
             a03 = u.fma(v0, a03);
             a13 = u.fma(v1, a13);
-            u = ((IntVector) ShortVector.fromMemorySegment(S, ALL, w4 + 2L * i, ORDER)
+            u = ((IntVector) ShortVector.fromMemorySegment(S, ALL, w4 + 2L * i & MASK, ORDER)
                     .convertShape(VectorOperators.ZERO_EXTEND_S2I, I, 0)).lanewise(VectorOperators.LSHL, 16)
                     .reinterpretAsFloats();
             a04 = u.fma(v0, a04);
             a14 = u.fma(v1, a14);
-            u = ((IntVector) ShortVector.fromMemorySegment(S, ALL, w5 + 2L * i, ORDER)
+            u = ((IntVector) ShortVector.fromMemorySegment(S, ALL, w5 + 2L * i & MASK, ORDER)
                     .convertShape(VectorOperators.ZERO_EXTEND_S2I, I, 0)).lanewise(VectorOperators.LSHL, 16)
                     .reinterpretAsFloats();
             a05 = u.fma(v0, a05);
             a15 = u.fma(v1, a15);
         }
         a00.intoMemorySegment(ALL, sums, ORDER);
-        a01.intoMemorySegment(ALL, sums + next, ORDER);
-        a02.intoMemorySegment(ALL, sums + 2 * next, ORDER);
-        a03.intoMemorySegment(ALL, sums + 3 * next, ORDER);
-        a04.intoMemorySegment(ALL, sums + 4 * next, ORDER);
-        a05.intoMemorySegment(ALL, sums + 5 * next, ORDER);
-        sums += row;
+        a01.intoMemorySegment(ALL, sums + next & MASK, ORDER);
+        a02.intoMemorySegment(ALL, sums + 2 * next & MASK, ORDER);
+        a03.intoMemorySegment(ALL, sums + 3 * next & MASK, ORDER);
+        a04.intoMemorySegment(ALL, sums + 4 * next & MASK, ORDER);
+        a05.intoMemorySegment(ALL, sums + 5 * next & MASK, ORDER);
+        sums = sums + row & MASK;
         a10.intoMemorySegment(ALL, sums, ORDER);
-        a11.intoMemorySegment(ALL, sums + next, ORDER);
-        a12.intoMemorySegment(ALL, sums + 2 * next, ORDER);
-        a13.intoMemorySegment(ALL, sums + 3 * next, ORDER);
-        a14.intoMemorySegment(ALL, sums + 4 * next, ORDER);
-        a15.intoMemorySegment(ALL, sums + 5 * next, ORDER);
+        a11.intoMemorySegment(ALL, sums + next & MASK, ORDER);
+        a12.intoMemorySegment(ALL, sums + 2 * next & MASK, ORDER);
+        a13.intoMemorySegment(ALL, sums + 3 * next & MASK, ORDER);
+        a14.intoMemorySegment(ALL, sums + 4 * next & MASK, ORDER);
+        a15.intoMemorySegment(ALL, sums + 5 * next & MASK, ORDER);
     }
 
     private static void halves1x6(long x0, long w0, long stride, int end, long sums, long next) {
-        long w1 = w0 + stride;
-        long w2 = w1 + stride;
-        long w3 = w2 + stride;
-        long w4 = w3 + stride;
-        long w5 = w4 + stride;
+        x0 &= MASK;
+        w0 &= MASK;
+        sums &= MASK;
+        long w1 = w0 + stride & MASK;
+        long w2 = w1 + stride & MASK;
+        long w3 = w2 + stride & MASK;
+        long w4 = w3 + stride & MASK;
+        long w5 = w4 + stride & MASK;
         FloatVector a00 = FloatVector.zero(Lanes.F);
         FloatVector a01 = FloatVector.zero(Lanes.F);
         FloatVector a02 = FloatVector.zero(Lanes.F);
@@ -683,14 +703,17 @@ final class Product {
             a05 = u.fma(v0, a05);
         }
         a00.intoMemorySegment(ALL, sums, ORDER);
-        a01.intoMemorySegment(ALL, sums + next, ORDER);
-        a02.intoMemorySegment(ALL, sums + 2 * next, ORDER);
-        a03.intoMemorySegment(ALL, sums + 3 * next, ORDER);
-        a04.intoMemorySegment(ALL, sums + 4 * next, ORDER);
-        a05.intoMemorySegment(ALL, sums + 5 * next, ORDER);
+        a01.intoMemorySegment(ALL, sums + next & MASK, ORDER);
+        a02.intoMemorySegment(ALL, sums + 2 * next & MASK, ORDER);
+        a03.intoMemorySegment(ALL, sums + 3 * next & MASK, ORDER);
+        a04.intoMemorySegment(ALL, sums + 4 * next & MASK, ORDER);
+        a05.intoMemorySegment(ALL, sums + 5 * next & MASK, ORDER);
     }
 
     private static void halves1x1(long x0, long w0, int end, long sums) {
+        x0 &= MASK;
+        w0 &= MASK;
+        sums &= MASK;
         FloatVector a00 = FloatVector.zero(Lanes.F);
         for (int i = 0; i < end; i += Lanes.LANES) {
             FloatVector v0 = FloatVector.fromMemorySegment(F, ALL, x0 + 4L * i, ORDER);
