@@ -124,15 +124,13 @@ final class CpuMoeOps implements MoeOps {
         float sum = Rows.exp(logits, Rows.max(logits, experts), logits, experts);
         Rows.divide(logits, sum, logits, experts);
         float total = 0;
-        boolean[] taken = new boolean[experts];
         for (int i = at; i < at + topK; i++) {
-            int best = -1;
-            for (int j = 0; j < experts; j++)
-                if (!taken[j] && (best < 0 || Lanes.get(logits + 4L * j) > Lanes.get(logits + 4L * best)))
-                best = j;
-            taken[best] = true;
+            // probabilities are 0 or more, but for those taken before, or all NaN
+            int most = Rows.argMax(logits, 0, experts, -1);
+            int best = most < 0 ? i - at : most;
             chosen[i] = best;
             total += share[i] = Lanes.get(logits + 4L * best);
+            Lanes.put(logits + 4L * best, -1);
         }
         for (int i = at; normalise && i < at + topK; i++)
             share[i] /= total;
