@@ -57,7 +57,7 @@ final class DecoderBench {
         DecoderConfig text = model.config().thinker().text();
         double layerBytes = layerBytes(text, bench.type(), 1);
         double headBytes = headBytes(text, bench.type());
-        double flops = 2.0 * layerWeights(text) * layers * prompt;
+        double flops = layers * layerFlops(text, prompt);
         double[] prefills = new double[bench.rounds()];
         double[] steps = new double[bench.rounds()];
         double[] heads = new double[bench.rounds()];
@@ -198,6 +198,12 @@ final class DecoderBench {
 
     private static double bytes(DType type, double elements) {
         return elements * type.blockBytes() / (type.blockSize() * type.blockSize());
+    }
+
+    /** Products of a layer with its weights, and of queries with the keys and values before them, as in the encoders. */
+    private static double layerFlops(DecoderConfig c, int prompt) {
+        double pairs = prompt * (prompt + 1.0) / 2;
+        return 2.0 * layerWeights(c) * prompt + 4.0 * c.numAttentionHeads() * c.headDim() * pairs;
     }
 
     /** Weights that one token reads in a layer: attention, router, its experts and the shared one. */
