@@ -215,52 +215,92 @@ final class Quantized {
         return touched;
     }
 
-    /** A block's integers as floats, 32 rows of a column after another, and its scales. */
+    /**
+     * A block's integers as floats, 32 rows of a column after another, and its scales. Two vectors are taken in turn, so that
+     * what is written lies together.
+     */
     private static void unpack(DType type, long block, long wide) {
-        long from = block & Memory.MASK;
-        long to = wide & Memory.MASK;
-        for (int lane = 0; lane < ROW; lane += VECTOR) {
+        for (int lane = 0; lane < ROW; lane += PAIR)
             if (type == DType.Q8)
-                for (int i = 0; i < BLOCK; i += 4)
-                    unpack8(from + SCALES + lane + ROW / 4 * i, to + lane + ROW * i);
+            unpack8(block + SCALES + lane, wide + lane);
             else
-                for (int i = 0; i < BLOCK; i += 8)
-                    unpack4(from + SCALES + lane + ROW / 8 * i, to + lane + ROW * i);
+            unpack4(block + SCALES + lane, wide + lane);
+        long from = block & Memory.MASK;
+        long to = wide + ROW * BLOCK & Memory.MASK;
+        for (int lane = 0; lane < ROW; lane += VECTOR)
             ((IntVector) ShortVector.fromMemorySegment(S, ALL, from + lane / 2, ORDER)
                     .convertShape(VectorOperators.S2I, I, 0)).lanewise(VectorOperators.LSHL, 13).and(SIGN_AND_REST)
-                    .reinterpretAsFloats().mul(HALF_BIAS).intoMemorySegment(ALL, to + ROW * BLOCK + lane, ORDER);
-        }
+                    .reinterpretAsFloats().mul(HALF_BIAS).intoMemorySegment(ALL, to + lane, ORDER);
     }
 
     private static void unpack8(long from, long to) {
-        IntVector n = IntVector.fromMemorySegment(I, ALL, from, ORDER);
-        ((FloatVector) n.and(255).convertShape(VectorOperators.I2F, F, 0)).intoMemorySegment(ALL, to, ORDER);
-        ((FloatVector) n.lanewise(VectorOperators.LSHR, 8).and(255).convertShape(VectorOperators.I2F, F, 0))
-                .intoMemorySegment(ALL, to + ROW, ORDER);
-        ((FloatVector) n.lanewise(VectorOperators.LSHR, 16).and(255).convertShape(VectorOperators.I2F, F, 0))
-                .intoMemorySegment(ALL, to + 2 * ROW, ORDER);
-        ((FloatVector) n.lanewise(VectorOperators.LSHR, 24).convertShape(VectorOperators.I2F, F, 0))
-                .intoMemorySegment(ALL, to + 3 * ROW, ORDER);
+        long end = to + ROW * BLOCK;
+        while (to != end) {
+            long in = from & Memory.MASK;
+            long out = to & Memory.MASK;
+            IntVector n = IntVector.fromMemorySegment(I, ALL, in, ORDER);
+            IntVector m = IntVector.fromMemorySegment(I, ALL, in + VECTOR, ORDER);
+            ((FloatVector) n.and(255).convertShape(VectorOperators.I2F, F, 0)).intoMemorySegment(ALL, out, ORDER);
+            ((FloatVector) m.and(255).convertShape(VectorOperators.I2F, F, 0)).intoMemorySegment(ALL, out + VECTOR,
+                    ORDER);
+            ((FloatVector) n.lanewise(VectorOperators.LSHR, 8).and(255).convertShape(VectorOperators.I2F, F, 0))
+                    .intoMemorySegment(ALL, out + ROW, ORDER);
+            ((FloatVector) m.lanewise(VectorOperators.LSHR, 8).and(255).convertShape(VectorOperators.I2F, F, 0))
+                    .intoMemorySegment(ALL, out + ROW + VECTOR, ORDER);
+            ((FloatVector) n.lanewise(VectorOperators.LSHR, 16).and(255).convertShape(VectorOperators.I2F, F, 0))
+                    .intoMemorySegment(ALL, out + 2 * ROW, ORDER);
+            ((FloatVector) m.lanewise(VectorOperators.LSHR, 16).and(255).convertShape(VectorOperators.I2F, F, 0))
+                    .intoMemorySegment(ALL, out + 2 * ROW + VECTOR, ORDER);
+            ((FloatVector) n.lanewise(VectorOperators.LSHR, 24).convertShape(VectorOperators.I2F, F, 0))
+                    .intoMemorySegment(ALL, out + 3 * ROW, ORDER);
+            ((FloatVector) m.lanewise(VectorOperators.LSHR, 24).convertShape(VectorOperators.I2F, F, 0))
+                    .intoMemorySegment(ALL, out + 3 * ROW + VECTOR, ORDER);
+            from += ROW;
+            to += 4 * ROW;
+        }
     }
 
     private static void unpack4(long from, long to) {
-        IntVector n = IntVector.fromMemorySegment(I, ALL, from, ORDER);
-        ((FloatVector) n.and(15).convertShape(VectorOperators.I2F, F, 0))
-                .intoMemorySegment(ALL, to, ORDER);
-        ((FloatVector) n.lanewise(VectorOperators.LSHR, 4).and(15).convertShape(VectorOperators.I2F, F, 0))
-                .intoMemorySegment(ALL, to + ROW, ORDER);
-        ((FloatVector) n.lanewise(VectorOperators.LSHR, 8).and(15).convertShape(VectorOperators.I2F, F, 0))
-                .intoMemorySegment(ALL, to + 2 * ROW, ORDER);
-        ((FloatVector) n.lanewise(VectorOperators.LSHR, 12).and(15).convertShape(VectorOperators.I2F, F, 0))
-                .intoMemorySegment(ALL, to + 3 * ROW, ORDER);
-        ((FloatVector) n.lanewise(VectorOperators.LSHR, 16).and(15).convertShape(VectorOperators.I2F, F, 0))
-                .intoMemorySegment(ALL, to + 4 * ROW, ORDER);
-        ((FloatVector) n.lanewise(VectorOperators.LSHR, 20).and(15).convertShape(VectorOperators.I2F, F, 0))
-                .intoMemorySegment(ALL, to + 5 * ROW, ORDER);
-        ((FloatVector) n.lanewise(VectorOperators.LSHR, 24).and(15).convertShape(VectorOperators.I2F, F, 0))
-                .intoMemorySegment(ALL, to + 6 * ROW, ORDER);
-        ((FloatVector) n.lanewise(VectorOperators.LSHR, 28).convertShape(VectorOperators.I2F, F, 0))
-                .intoMemorySegment(ALL, to + 7 * ROW, ORDER);
+        long end = to + ROW * BLOCK;
+        while (to != end) {
+            long in = from & Memory.MASK;
+            long out = to & Memory.MASK;
+            IntVector n = IntVector.fromMemorySegment(I, ALL, in, ORDER);
+            IntVector m = IntVector.fromMemorySegment(I, ALL, in + VECTOR, ORDER);
+            ((FloatVector) n.and(15).convertShape(VectorOperators.I2F, F, 0)).intoMemorySegment(ALL, out, ORDER);
+            ((FloatVector) m.and(15).convertShape(VectorOperators.I2F, F, 0)).intoMemorySegment(ALL, out + VECTOR,
+                    ORDER);
+            ((FloatVector) n.lanewise(VectorOperators.LSHR, 4).and(15).convertShape(VectorOperators.I2F, F, 0))
+                    .intoMemorySegment(ALL, out + ROW, ORDER);
+            ((FloatVector) m.lanewise(VectorOperators.LSHR, 4).and(15).convertShape(VectorOperators.I2F, F, 0))
+                    .intoMemorySegment(ALL, out + ROW + VECTOR, ORDER);
+            ((FloatVector) n.lanewise(VectorOperators.LSHR, 8).and(15).convertShape(VectorOperators.I2F, F, 0))
+                    .intoMemorySegment(ALL, out + 2 * ROW, ORDER);
+            ((FloatVector) m.lanewise(VectorOperators.LSHR, 8).and(15).convertShape(VectorOperators.I2F, F, 0))
+                    .intoMemorySegment(ALL, out + 2 * ROW + VECTOR, ORDER);
+            ((FloatVector) n.lanewise(VectorOperators.LSHR, 12).and(15).convertShape(VectorOperators.I2F, F, 0))
+                    .intoMemorySegment(ALL, out + 3 * ROW, ORDER);
+            ((FloatVector) m.lanewise(VectorOperators.LSHR, 12).and(15).convertShape(VectorOperators.I2F, F, 0))
+                    .intoMemorySegment(ALL, out + 3 * ROW + VECTOR, ORDER);
+            ((FloatVector) n.lanewise(VectorOperators.LSHR, 16).and(15).convertShape(VectorOperators.I2F, F, 0))
+                    .intoMemorySegment(ALL, out + 4 * ROW, ORDER);
+            ((FloatVector) m.lanewise(VectorOperators.LSHR, 16).and(15).convertShape(VectorOperators.I2F, F, 0))
+                    .intoMemorySegment(ALL, out + 4 * ROW + VECTOR, ORDER);
+            ((FloatVector) n.lanewise(VectorOperators.LSHR, 20).and(15).convertShape(VectorOperators.I2F, F, 0))
+                    .intoMemorySegment(ALL, out + 5 * ROW, ORDER);
+            ((FloatVector) m.lanewise(VectorOperators.LSHR, 20).and(15).convertShape(VectorOperators.I2F, F, 0))
+                    .intoMemorySegment(ALL, out + 5 * ROW + VECTOR, ORDER);
+            ((FloatVector) n.lanewise(VectorOperators.LSHR, 24).and(15).convertShape(VectorOperators.I2F, F, 0))
+                    .intoMemorySegment(ALL, out + 6 * ROW, ORDER);
+            ((FloatVector) m.lanewise(VectorOperators.LSHR, 24).and(15).convertShape(VectorOperators.I2F, F, 0))
+                    .intoMemorySegment(ALL, out + 6 * ROW + VECTOR, ORDER);
+            ((FloatVector) n.lanewise(VectorOperators.LSHR, 28).convertShape(VectorOperators.I2F, F, 0))
+                    .intoMemorySegment(ALL, out + 7 * ROW, ORDER);
+            ((FloatVector) m.lanewise(VectorOperators.LSHR, 28).convertShape(VectorOperators.I2F, F, 0))
+                    .intoMemorySegment(ALL, out + 7 * ROW + VECTOR, ORDER);
+            from += ROW;
+            to += 8 * ROW;
+        }
     }
 
     /** y += scale · sum for two vectors of weight rows. */
