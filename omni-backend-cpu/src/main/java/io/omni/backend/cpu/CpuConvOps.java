@@ -159,7 +159,7 @@ final class CpuConvOps implements ConvOps {
                     }
                 long to = y.address() + 4L * out * first;
                 int o = group * groupOut;
-                Product.rows(backend.memory, Product.addresses(scratch, row, n), 0, n, w, o, o + groupOut, to,
+                Product.rows(backend.memory, Product.addresses(scratch, row, n), null, 0, n, w, o, o + groupOut, to,
                         4L * out, false);
                 for (int i = 0; bias != 0 && i < n; i++) {
                     long at = to + 4L * ((long) out * i + o);
@@ -207,7 +207,7 @@ final class CpuConvOps implements ConvOps {
                 int first = Math.max(0, Math.ceilDiv(trimLeft - tap, stride));
                 int last = Math.min(time, Math.floorDiv(length - 1 + trimLeft - tap, stride) + 1);
                 if (first < last)
-                    Product.rows(backend.memory, rows, first, last, taps, tap * out + o, tap * out + end,
+                    Product.rows(backend.memory, rows, null, first, last, taps, tap * out + o, tap * out + end,
                             y.address() - 4L * out * trimLeft, 4L * out * stride, true);
             }
         });

@@ -156,23 +156,37 @@ final class CpuMoeOps implements MoeOps {
         int[] first = new int[groups.size() + 1];
         // many experts are tasks enough
         int threads = Math.ceilDiv(backend.workers.threads(), groups.size());
-        long[][] inputs = new long[groups.size()][];
+        boolean quantised = groups.stream().anyMatch(g -> g.gate.dtype().isQuantized() || g.up.dtype().isQuantized());
         for (int i = 0; i < grids.length; i++) {
             Group group = groups.get(i);
-            inputs[i] = new long[group.tokens.length];
-            for (int j = 0; j < inputs[i].length; j++)
-                inputs[i][j] = rows[group.tokens[j]];
-            grids[i] = CpuTensorOps.Grid.of(inputs[i].length, group.gate, group.up, threads);
+            grids[i] = CpuTensorOps.Grid.of(group.tokens.length, group.gate, group.up, threads);
             first[i + 1] = first[i] + grids[i].tasks();
         }
-        backend.workers.run(first[grids.length], task -> {
-            int i = indexOf(first, task);
-            CpuTensorOps.Grid grid = grids[i];
-            int part = task - first[i];
-            Group group = groups.get(i);
-            CpuTensorOps.swiglu(backend.memory, inputs[i], grid.firstRow(part), grid.endRow(part), group.gate, group.up,
-                    grid.firstOut(part), grid.endOut(part), intermediates + group.hidden);
-        });
+        try (BlockSums sums = BlockSums.of(backend, rows, groups.getFirst().gate.in(), quantised)) {
+            long[][] inputs = new long[groups.size()][];
+            long[][] blockSums = new long[groups.size()][];
+            for (int i = 0; i < inputs.length; i++) {
+                inputs[i] = picked(rows, groups.get(i).tokens);
+                blockSums[i] = picked(BlockSums.addresses(sums), groups.get(i).tokens);
+            }
+            backend.workers.run(first[grids.length], task -> {
+                int i = indexOf(first, task);
+                CpuTensorOps.Grid grid = grids[i];
+                int part = task - first[i];
+                Group group = groups.get(i);
+                CpuTensorOps.swiglu(backend.memory, inputs[i], blockSums[i], grid.firstRow(part), grid.endRow(part),
+                        group.gate, group.up, grid.firstOut(part), grid.endOut(part), intermediates + group.hidden);
+            });
+        }
+    }
+
+    private static long[] picked(long[] addresses, int[] tokens) {
+        if (addresses == null)
+            return null;
+        long[] picked = new long[tokens.length];
+        for (int i = 0; i < picked.length; i++)
+            picked[i] = addresses[tokens[i]];
+        return picked;
     }
 
     private static int indexOf(int[] first, int task) {
@@ -188,35 +202,46 @@ final class CpuMoeOps implements MoeOps {
     /** y = Σ share · intermediates · downᵀ, by expert number, then the shared one. */
     private void lower(List<Group> groups, long intermediates, CpuTensor y, int tokens, int hidden) {
         int most = 0;
+        int routed = 0;
+        int width = groups.getFirst().gate.out();
         long[][] inputs = new long[groups.size()][];
         for (int i = 0; i < inputs.length; i++) {
             Group group = groups.get(i);
             most = Math.max(most, group.tokens.length);
             inputs[i] = Product.addresses(intermediates + group.hidden, 4L * group.gate.out(), group.tokens.length);
+            // the shared expert may be of another width
+            routed += group.gate.out() == width ? group.tokens.length : 0;
         }
         int longest = most;
         boolean quantised = groups.stream().anyMatch(group -> group.down.dtype().isQuantized());
         int each = outputsPerTask(hidden, tokens, quantised);
-        backend.workers.run(CpuTensorOps.parts(hidden, each), task -> {
-            int o = task * each;
-            int n = Math.min(each, hidden - o);
-            long bytes = 4L * n * longest;
-            long scratch = backend.memory.take(bytes);
-            try {
-                for (int t = 0; t < tokens; t++)
-                    Rows.fill(0, y.address() + 4L * ((long) hidden * t + o), n);
-                for (int i = 0; i < inputs.length; i++) {
-                    Group group = groups.get(i);
-                    Product.rows(backend.memory, inputs[i], 0, inputs[i].length, group.down, o, o + n,
-                            scratch - 4L * o, 4L * n, false);
-                    for (int j = 0; j < group.tokens.length; j++)
-                        Rows.addScaled(group.share[j], scratch + 4L * n * j,
-                                y.address() + 4L * ((long) hidden * group.tokens[j] + o), n);
+        long[] all = Product.addresses(intermediates, 4L * width, routed);
+        try (BlockSums sums = BlockSums.of(backend, all, width, quantised)) {
+            long[][] blockSums = new long[groups.size()][];
+            for (int i = 0, from = 0; sums != null && i < blockSums.length; i++)
+                if (groups.get(i).gate.out() == width)
+                blockSums[i] = Arrays.copyOfRange(BlockSums.addresses(sums), from, from += inputs[i].length);
+            backend.workers.run(CpuTensorOps.parts(hidden, each), task -> {
+                int o = task * each;
+                int n = Math.min(each, hidden - o);
+                long bytes = 4L * n * longest;
+                long scratch = backend.memory.take(bytes);
+                try {
+                    for (int t = 0; t < tokens; t++)
+                        Rows.fill(0, y.address() + 4L * ((long) hidden * t + o), n);
+                    for (int i = 0; i < inputs.length; i++) {
+                        Group group = groups.get(i);
+                        Product.rows(backend.memory, inputs[i], blockSums[i], 0, inputs[i].length, group.down, o, o + n,
+                                scratch - 4L * o, 4L * n, false);
+                        for (int j = 0; j < group.tokens.length; j++)
+                            Rows.addScaled(group.share[j], scratch + 4L * n * j,
+                                    y.address() + 4L * ((long) hidden * group.tokens[j] + o), n);
+                    }
+                } finally {
+                    backend.memory.give(scratch, bytes);
                 }
-            } finally {
-                backend.memory.give(scratch, bytes);
-            }
-        });
+            });
+        }
     }
 
     private int outputsPerTask(int hidden, int tokens, boolean quantised) {

@@ -42,19 +42,23 @@ final class CpuTensorOps implements TensorOps {
     static void linear(CpuBackend backend, long[] x, Matrix w, long bias, Activation activation, long y) {
         Grid grid = new Grid(x.length, w, backend.workers.threads());
         long stride = 4L * w.out();
-        backend.workers.run(grid.tasks(), task -> {
-            int o = grid.firstOut(task);
-            int end = grid.endOut(task);
-            Product.rows(backend.memory, x, grid.firstRow(task), grid.endRow(task), w, o, end, y, stride, false);
-            if (bias == 0 && activation == Activation.NONE)
-                return;
-            for (int r = grid.firstRow(task); r < grid.endRow(task); r++) {
-                long at = y + r * stride + 4L * o;
-                if (bias != 0)
-                    Rows.add(at, bias + 4L * o, at, end - o);
-                Rows.activate(activation, at, at, end - o);
-            }
-        });
+        try (BlockSums sums = BlockSums.of(backend, x, w.in(), w.dtype().isQuantized())) {
+            long[] blockSums = BlockSums.addresses(sums);
+            backend.workers.run(grid.tasks(), task -> {
+                int o = grid.firstOut(task);
+                int end = grid.endOut(task);
+                Product.rows(backend.memory, x, blockSums, grid.firstRow(task), grid.endRow(task), w, o, end, y, stride,
+                        false);
+                if (bias == 0 && activation == Activation.NONE)
+                    return;
+                for (int r = grid.firstRow(task); r < grid.endRow(task); r++) {
+                    long at = y + r * stride + 4L * o;
+                    if (bias != 0)
+                        Rows.add(at, bias + 4L * o, at, end - o);
+                    Rows.activate(activation, at, at, end - o);
+                }
+            });
+        }
     }
 
     @Override
@@ -71,8 +75,12 @@ final class CpuTensorOps implements TensorOps {
         try {
             long[] rows = Product.addresses(from, 4L * g.in(), n);
             Grid grid = Grid.of(n, g, u, backend.workers.threads());
-            backend.workers.run(grid.tasks(), task -> swiglu(backend.memory, rows, grid.firstRow(task),
-                    grid.endRow(task), g, u, grid.firstOut(task), grid.endOut(task), hidden));
+            try (BlockSums sums = BlockSums.of(backend, rows, g.in(),
+                    g.dtype().isQuantized() || u.dtype().isQuantized())) {
+                long[] blockSums = BlockSums.addresses(sums);
+                backend.workers.run(grid.tasks(), task -> swiglu(backend.memory, rows, blockSums, grid.firstRow(task),
+                        grid.endRow(task), g, u, grid.firstOut(task), grid.endOut(task), hidden));
+            }
             linear(backend, Product.addresses(hidden, 4L * g.out(), n), d, 0, Activation.NONE, y.address());
         } finally {
             backend.memory.give(hidden, bytes);
@@ -81,15 +89,16 @@ final class CpuTensorOps implements TensorOps {
     }
 
     /** silu(x · gateᵀ) ∘ (x · upᵀ) for a block, to rows of the matrices' outputs at {@code y}. */
-    static void swiglu(Memory memory, long[] x, int from, int to, Matrix gate, Matrix up, int firstOut, int endOut,
-            long y) {
+    static void swiglu(Memory memory, long[] x, long[] blockSums, int from, int to, Matrix gate, Matrix up,
+            int firstOut, int endOut, long y) {
         int n = endOut - firstOut;
         long stride = 4L * gate.out();
         long bytes = 4L * n * (to - from);
         long scratch = memory.take(bytes);
         try {
-            Product.rows(memory, x, from, to, gate, firstOut, endOut, y, stride, false);
-            Product.rows(memory, x, from, to, up, firstOut, endOut, scratch - 4L * firstOut - 4L * n * from, 4L * n,
+            Product.rows(memory, x, blockSums, from, to, gate, firstOut, endOut, y, stride, false);
+            Product.rows(memory, x, blockSums, from, to, up, firstOut, endOut, scratch - 4L * firstOut - 4L * n * from,
+                    4L * n,
                     false);
             for (int r = from; r < to; r++) {
                 long at = y + r * stride + 4L * firstOut;

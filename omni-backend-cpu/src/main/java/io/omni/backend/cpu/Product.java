@@ -50,15 +50,17 @@ final class Product {
      *
      * @param x
      *            the address of each row, of which {@code from} to {@code to} are taken
+     * @param blockSums
+     *            where each row's {@link BlockSums} are, or null
      * @param add
      *            whether to add to what is there
      */
-    static void rows(Memory memory, long[] x, int from, int to, Matrix w, int firstOut, int endOut, long y,
-            long yStride, boolean add) {
+    static void rows(Memory memory, long[] x, long[] blockSums, int from, int to, Matrix w, int firstOut, int endOut,
+            long y, long yStride, boolean add) {
         if (from >= to || firstOut >= endOut)
             return;
         if (w.dtype().isQuantized()) {
-            Quantized.rows(memory, x, from, to, w, firstOut, endOut, y, yStride);
+            Quantized.rows(memory, x, blockSums, from, to, w, firstOut, endOut, y, yStride);
             return;
         }
         int in = w.in();

@@ -72,18 +72,19 @@ final class Quantized {
     /**
      * As {@link Product#rows}, in place of what is there; outputs are whole blocks.
      */
-    static void rows(Memory memory, long[] x, int from, int to, Matrix w, int firstOut, int endOut, long y,
-            long yStride) {
+    static void rows(Memory memory, long[] x, long[] blockSums, int from, int to, Matrix w, int firstOut, int endOut,
+            long y, long yStride) {
         int in = w.in();
         int blocks = in / BLOCK;
         // a start for each block's sum
-        long startsRow = 4L * (blocks + Lanes.LANES);
+        long startsRow = BlockSums.rowBytes(blocks);
+        float offset = w.dtype() == DType.Q8 ? -128 : -8;
         int chunk = Math.min(to - from, (int) Math.clamp(CHUNK_BYTES / (4L * in), 2 * MANY, 64));
-        long bytes = chunk * startsRow + (long) VECTOR * Lanes.LANES + 4L * in + ROW + UNPACKED * UNPACKED_BYTES;
+        long bytes = chunk * startsRow + BlockSums.LANES_BYTES + 4L * in + ROW + UNPACKED * UNPACKED_BYTES;
         long scratch = memory.take(bytes);
         try {
             long sums = scratch + chunk * startsRow;
-            long scaled = sums + (long) VECTOR * Lanes.LANES;
+            long scaled = sums + BlockSums.LANES_BYTES;
             long nowhere = scaled + 4L * in;
             long wide = nowhere + ROW;
             for (int first = from; first < to;) {
@@ -93,7 +94,10 @@ final class Quantized {
                     n -= MANY;
                 for (int r = 0; r < n; r++) {
                     Rows.fill(0, y + (first + r) * yStride + 4L * firstOut, endOut - firstOut);
-                    starts(w.dtype(), x[first + r], blocks, sums, scratch + r * startsRow);
+                    long starts = scratch + r * startsRow;
+                    if (blockSums == null)
+                        BlockSums.of(x[first + r], blocks, sums, starts);
+                    Rows.scale(offset, blockSums == null ? starts : blockSums[first + r], starts, blocks);
                 }
                 // seven are six and one, as there is no tile of three
                 int many = n < MANY ? 0 : n == TILE_ROWS + 1 ? TILE_ROWS : n;
@@ -112,23 +116,6 @@ final class Quantized {
             }
         } finally {
             memory.give(scratch, bytes);
-        }
-    }
-
-    /** −8 or −128 times the sum of each block's activations. */
-    private static void starts(DType type, long x, int blocks, long sums, long to) {
-        float offset = type == DType.Q8 ? -128 : -8;
-        for (int b = 0; b < blocks; b += Lanes.LANES) {
-            int n = Math.min(Lanes.LANES, blocks - b);
-            for (int i = 0; i < n; i++) {
-                long at = x + (long) ROW * (b + i);
-                FloatVector sum = FloatVector.zero(F);
-                for (int lane = 0; lane < ROW; lane += VECTOR)
-                    sum = sum.add(FloatVector.fromMemorySegment(F, ALL, at + lane, ORDER));
-                sum.intoMemorySegment(ALL, sums + (long) VECTOR * i, ORDER);
-            }
-            Lanes.sumsTo(sums, sums);
-            FloatVector.fromMemorySegment(F, ALL, sums, ORDER).mul(offset).intoMemorySegment(ALL, to + 4L * b, ORDER);
         }
     }
 
