@@ -59,6 +59,21 @@ class OperationsTest extends CpuTest {
             }
     }
 
+    /** Tiles of a few rows share rows out differently for every number of them. */
+    @Test
+    void everyNumberOfRows() {
+        for (DType type : new DType[]{DType.Q8, DType.Q4, DType.BF16, DType.F32})
+            for (int n = 1; n <= 72; n++) {
+                int in = 32 * (1 + n % 10);
+                int out = 32 * (1 + n % 3);
+                Tensor x = activation(n, in);
+                Tensor w = weight(type, WeightRole.MATRIX, out, in);
+                assertClose(backend.tensorOps().linear(x, w),
+                        Definitions.linear(doubles(x), doubles(w), null, n, in, out, Activation.NONE),
+                        "%d rows of %s".formatted(n, type));
+            }
+    }
+
     @Test
     void gatedMlp() {
         for (int round = 0; round < 30; round++) {
