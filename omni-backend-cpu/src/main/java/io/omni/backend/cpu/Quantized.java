@@ -158,8 +158,8 @@ final class Quantized {
     }
 
     /**
-     * Many rows by 32 weight rows: blocks are unpacked once, a few at a time, on the way of the first rows through them. Tiles
-     * of other rows read the next blocks, so that memory works while numbers are multiplied.
+     * Many rows by 32 weight rows: blocks are unpacked once, a few at a time. On their way all tiles read the next blocks, so
+     * that memory works while numbers are multiplied.
      *
      * @param end
      *            of the weights that may be read
@@ -168,34 +168,24 @@ final class Quantized {
             long yStride, long wide) {
         int blocks = w.in() / BLOCK;
         int blockBytes = w.dtype().blockBytes();
-        // the first rows are multiplied while blocks are unpacked, if tiles then take all others
-        int others = n - MANY;
-        int head = others == 0 || others >= MANY && others != TILE_ROWS + 1 ? MANY : 0;
-        int tiles = (n - head + TILE_ROWS - 1) / TILE_ROWS;
-        int each = blockBytes / BLOCK / Math.max(1, tiles);
+        int tiles = (n + TILE_ROWS - 1) / TILE_ROWS;
+        int each = blockBytes / BLOCK / tiles;
         long block = w.row(o);
         long touched = 0;
         for (int b = 0; b < blocks; b += UNPACKED) {
             int count = Math.min(UNPACKED, blocks - b);
-            long at = (long) ROW * b;
-            long next = block + (long) count * blockBytes;
-            int step = next + (long) UNPACKED * blockBytes <= end ? each : 0;
-            long ahead = step == 0 ? wide : next;
-            if (head == 0)
-                for (int i = 0; i < count; i++)
-                    unpack(w.dtype(), block + (long) blockBytes * i, wide + UNPACKED_BYTES * i);
-            else {
-                for (int i = 0; i < count; i++)
-                    scales(block + (long) blockBytes * i, wide + UNPACKED_BYTES * i + ROW * BLOCK);
-                for (int lane = 0; lane < ROW; lane += PAIR)
-                    unpackingTile4(w.dtype(), x, first, at, starts + 4L * b, startsRow, block, wide + lane, lane, count,
-                            y + lane, yStride);
+            for (int i = 0; i < count; i++) {
+                unpack(w.dtype(), block, wide + UNPACKED_BYTES * i);
+                block += blockBytes;
             }
-            for (int i = 0, r = head; i < tiles; i++) {
+            int step = block + (long) UNPACKED * blockBytes <= end ? each : 0;
+            long ahead = step == 0 ? wide : block;
+            for (int i = 0, r = 0; i < tiles; i++) {
                 int rows = (n - r + tiles - i - 1) / (tiles - i);
                 for (int lane = 0; lane < ROW; lane += PAIR) {
                     long sums = starts + r * startsRow + 4L * b;
                     long to = y + r * yStride + lane;
+                    long at = (long) ROW * b;
                     touched |= switch (rows) {
                         case 6 ->
                             tile6(x, first + r, at, sums, startsRow, wide + lane, count, to, yStride, ahead, step);
@@ -208,7 +198,6 @@ final class Quantized {
                 ahead += (long) step * BLOCK * count;
                 r += rows;
             }
-            block = next;
         }
         return touched;
     }
@@ -223,15 +212,12 @@ final class Quantized {
             unpack8(block + SCALES + lane, wide + lane);
             else
             unpack4(block + SCALES + lane, wide + lane);
-        scales(block, wide + ROW * BLOCK);
-    }
-
-    /** A block's scales as floats. */
-    private static void scales(long block, long to) {
+        long from = block & Memory.MASK;
+        long to = wide + ROW * BLOCK & Memory.MASK;
         for (int lane = 0; lane < ROW; lane += VECTOR)
-            ((IntVector) ShortVector.fromMemorySegment(S, ALL, block + lane / 2 & Memory.MASK, ORDER)
+            ((IntVector) ShortVector.fromMemorySegment(S, ALL, from + lane / 2, ORDER)
                     .convertShape(VectorOperators.S2I, I, 0)).lanewise(VectorOperators.LSHL, 13).and(SIGN_AND_REST)
-                    .reinterpretAsFloats().mul(HALF_BIAS).intoMemorySegment(ALL, to + lane & Memory.MASK, ORDER);
+                    .reinterpretAsFloats().mul(HALF_BIAS).intoMemorySegment(ALL, to + lane, ORDER);
     }
 
     private static void unpack8(long from, long to) {
@@ -687,95 +673,5 @@ final class Quantized {
         c3.intoMemorySegment(ALL, y3, ORDER);
         d3.intoMemorySegment(ALL, y3 + VECTOR, ORDER);
         return touched;
-    }
-
-    /**
-     * {@link #tile4} with packed blocks, whose integers it leaves unpacked at {@code wide} for other rows: multiplying and
-     * unpacking wait for different parts of the processor. Scales have to be there before.
-     *
-     * @param lane
-     *            byte offset of the weight rows in a row of 32 floats
-     */
-    private static void unpackingTile4(DType type, long[] x, int r, long at, long starts, long startsRow, long packed,
-            long wide, int lane, int count, long y, long yStride) {
-        long x0 = x[r] & Memory.MASK;
-        long x1 = x[r + 1] & Memory.MASK;
-        long x2 = x[r + 2] & Memory.MASK;
-        long x3 = x[r + 3] & Memory.MASK;
-        long y1 = y + yStride;
-        long y2 = y1 + yStride;
-        long y3 = y2 + yStride;
-        FloatVector c0 = FloatVector.fromMemorySegment(F, ALL, y, ORDER);
-        FloatVector d0 = FloatVector.fromMemorySegment(F, ALL, y + VECTOR, ORDER);
-        FloatVector c1 = FloatVector.fromMemorySegment(F, ALL, y1, ORDER);
-        FloatVector d1 = FloatVector.fromMemorySegment(F, ALL, y1 + VECTOR, ORDER);
-        FloatVector c2 = FloatVector.fromMemorySegment(F, ALL, y2, ORDER);
-        FloatVector d2 = FloatVector.fromMemorySegment(F, ALL, y2 + VECTOR, ORDER);
-        FloatVector c3 = FloatVector.fromMemorySegment(F, ALL, y3, ORDER);
-        FloatVector d3 = FloatVector.fromMemorySegment(F, ALL, y3 + VECTOR, ORDER);
-        int bits = type == DType.Q8 ? 8 : 4;
-        long blockBytes = type.blockBytes();
-        IntVector mask = IntVector.broadcast(I, (1 << bits) - 1);
-        for (int block = 0; block < count; block++) {
-            FloatVector a0 = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, starts));
-            FloatVector b0 = a0;
-            FloatVector a1 = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, starts + startsRow));
-            FloatVector b1 = a1;
-            FloatVector a2 = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, starts + 2 * startsRow));
-            FloatVector b2 = a2;
-            FloatVector a3 = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, starts + 3 * startsRow));
-            FloatVector b3 = a3;
-            long piece = packed + SCALES + lane;
-            int shift = 0;
-            long end = wide + ROW * BLOCK;
-            while (wide != end) {
-                long from = piece & Memory.MASK;
-                FloatVector u = (FloatVector) IntVector.fromMemorySegment(I, ALL, from, ORDER)
-                        .lanewise(VectorOperators.LSHR, shift).and(mask).convertShape(VectorOperators.I2F, F, 0);
-                FloatVector t = (FloatVector) IntVector.fromMemorySegment(I, ALL, from + VECTOR, ORDER)
-                        .lanewise(VectorOperators.LSHR, shift).and(mask).convertShape(VectorOperators.I2F, F, 0);
-                shift = shift + bits & 31;
-                piece += shift == 0 ? ROW : 0;
-                long to = wide & Memory.MASK;
-                u.intoMemorySegment(ALL, to, ORDER);
-                t.intoMemorySegment(ALL, to + VECTOR, ORDER);
-                wide += ROW;
-                long column = at & Memory.MASK;
-                at += 4;
-                FloatVector v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, x0 + column));
-                a0 = u.fma(v, a0);
-                b0 = t.fma(v, b0);
-                v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, x1 + column));
-                a1 = u.fma(v, a1);
-                b1 = t.fma(v, b1);
-                v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, x2 + column));
-                a2 = u.fma(v, a2);
-                b2 = t.fma(v, b2);
-                v = FloatVector.broadcast(F, ALL.get(Lanes.FLOAT, x3 + column));
-                a3 = u.fma(v, a3);
-                b3 = t.fma(v, b3);
-            }
-            FloatVector s = FloatVector.fromMemorySegment(F, ALL, wide, ORDER);
-            c0 = s.fma(a0, c0);
-            c1 = s.fma(a1, c1);
-            c2 = s.fma(a2, c2);
-            c3 = s.fma(a3, c3);
-            s = FloatVector.fromMemorySegment(F, ALL, wide + VECTOR, ORDER);
-            d0 = s.fma(b0, d0);
-            d1 = s.fma(b1, d1);
-            d2 = s.fma(b2, d2);
-            d3 = s.fma(b3, d3);
-            wide += ROW;
-            packed += blockBytes;
-            starts += 4;
-        }
-        c0.intoMemorySegment(ALL, y, ORDER);
-        d0.intoMemorySegment(ALL, y + VECTOR, ORDER);
-        c1.intoMemorySegment(ALL, y1, ORDER);
-        d1.intoMemorySegment(ALL, y1 + VECTOR, ORDER);
-        c2.intoMemorySegment(ALL, y2, ORDER);
-        d2.intoMemorySegment(ALL, y2 + VECTOR, ORDER);
-        c3.intoMemorySegment(ALL, y3, ORDER);
-        d3.intoMemorySegment(ALL, y3 + VECTOR, ORDER);
     }
 }
