@@ -2,7 +2,6 @@ package io.omni.backend.cpu;
 
 import java.lang.foreign.MemorySegment;
 import java.nio.ByteOrder;
-import java.util.Arrays;
 import jdk.incubator.vector.FloatVector;
 import jdk.incubator.vector.VectorSpecies;
 
@@ -14,10 +13,11 @@ final class BlockSums implements AutoCloseable {
     private static final VectorSpecies<Float> F = Lanes.F;
     private static final MemorySegment ALL = Memory.ALL;
     private static final ByteOrder ORDER = ByteOrder.LITTLE_ENDIAN;
-    private static final int BLOCK = 4 * Quantized.BLOCK;
+    private static final int BLOCK_BYTES = 4 * Quantized.BLOCK;
     private static final int VECTOR = Lanes.BYTES;
-    static final long LANES_BYTES = (long) VECTOR * Lanes.LANES;
     private static final int ROWS_PER_TASK = 16;
+    /** Memory to work in for one row at a time: a vector for each lane. */
+    static final long LANES_BYTES = (long) VECTOR * Lanes.LANES;
 
     private final Memory memory;
     private final long address;
@@ -52,9 +52,9 @@ final class BlockSums implements AutoCloseable {
     static void of(long x, int blocks, long lanes, long to) {
         for (int b = 0; b < blocks; b += Lanes.LANES) {
             for (int i = 0; i < Math.min(Lanes.LANES, blocks - b); i++) {
-                long at = x + (long) BLOCK * (b + i);
+                long at = x + (long) BLOCK_BYTES * (b + i);
                 FloatVector sum = FloatVector.zero(F);
-                for (int lane = 0; lane < BLOCK; lane += VECTOR)
+                for (int lane = 0; lane < BLOCK_BYTES; lane += VECTOR)
                     sum = sum.add(FloatVector.fromMemorySegment(F, ALL, at + lane, ORDER));
                 sum.intoMemorySegment(ALL, lanes + (long) VECTOR * i, ORDER);
             }

@@ -97,9 +97,8 @@ final class CpuTensorOps implements TensorOps {
         long scratch = memory.take(bytes);
         try {
             Product.rows(memory, x, blockSums, from, to, gate, firstOut, endOut, y, stride, false);
-            Product.rows(memory, x, blockSums, from, to, up, firstOut, endOut, scratch - 4L * firstOut - 4L * n * from,
-                    4L * n,
-                    false);
+            long raised = scratch - 4L * firstOut - 4L * n * from;
+            Product.rows(memory, x, blockSums, from, to, up, firstOut, endOut, raised, 4L * n, false);
             for (int r = from; r < to; r++) {
                 long at = y + r * stride + 4L * firstOut;
                 Rows.swiglu(at, scratch + 4L * n * (r - from), at, n);

@@ -234,16 +234,7 @@ final class Lanes {
         FloatVector magic = FloatVector.broadcast(F, 0x1.8p23f);
         FloatVector shifted = x.fma(FloatVector.broadcast(F, 1.442695041f), magic);
         FloatVector n = shifted.sub(magic);
-        FloatVector r = n.fma(FloatVector.broadcast(F, -0x1.62e4p-1f), x);
-        r = n.fma(FloatVector.broadcast(F, -0x1.7f7d1cp-20f), r);
-        FloatVector p = FloatVector.broadcast(F, 1f / 5040);
-        p = p.fma(r, FloatVector.broadcast(F, 1f / 720));
-        p = p.fma(r, FloatVector.broadcast(F, 1f / 120));
-        p = p.fma(r, FloatVector.broadcast(F, 1f / 24));
-        p = p.fma(r, FloatVector.broadcast(F, 1f / 6));
-        p = p.fma(r, FloatVector.broadcast(F, 0.5f));
-        p = p.fma(r, FloatVector.broadcast(F, 1f));
-        p = p.fma(r, FloatVector.broadcast(F, 1f));
+        FloatVector p = expReduced(x, n);
         // two steps, so that neither power of two leaves the range of normal numbers
         IntVector power = shifted.reinterpretAsInts().sub(0x4b400000);
         IntVector half = power.lanewise(VectorOperators.ASHR, 1);
@@ -259,6 +250,13 @@ final class Lanes {
         FloatVector magic = FloatVector.broadcast(F, 0x1.8p23f + 127);
         FloatVector shifted = x.fma(FloatVector.broadcast(F, 1.442695041f), magic);
         FloatVector n = shifted.sub(magic);
+        FloatVector p = expReduced(x, n);
+        p = p.mul(shifted.reinterpretAsInts().lanewise(VectorOperators.LSHL, 23).reinterpretAsFloats());
+        return p.blend(0f, x.compare(VectorOperators.LT, -87f));
+    }
+
+    /** e^(x − n · ln 2) for the n nearest to x / ln 2: the rest in two steps, and its Taylor polynomial. */
+    private static FloatVector expReduced(FloatVector x, FloatVector n) {
         FloatVector r = n.fma(FloatVector.broadcast(F, -0x1.62e4p-1f), x);
         r = n.fma(FloatVector.broadcast(F, -0x1.7f7d1cp-20f), r);
         FloatVector p = FloatVector.broadcast(F, 1f / 5040);
@@ -269,8 +267,7 @@ final class Lanes {
         p = p.fma(r, FloatVector.broadcast(F, 0.5f));
         p = p.fma(r, FloatVector.broadcast(F, 1f));
         p = p.fma(r, FloatVector.broadcast(F, 1f));
-        p = p.mul(shifted.reinterpretAsInts().lanewise(VectorOperators.LSHL, 23).reinterpretAsFloats());
-        return p.blend(0f, x.compare(VectorOperators.LT, -87f));
+        return p;
     }
 
     static float exp(float x) {
