@@ -8,6 +8,8 @@ enum Fused {
     ROTARY,
     /** {@code Attention}. */
     ATTENTION,
+    /** {@code com.microsoft.FusedMatMul}, whose matrices may lie between others. */
+    MATMUL,
     /** {@code Gelu}. */
     GELU,
     /** {@code com.microsoft.QuickGelu}, which is SiLU for alpha 1. */

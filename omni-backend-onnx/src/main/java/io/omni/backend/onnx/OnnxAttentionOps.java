@@ -171,6 +171,33 @@ final class OnnxAttentionOps implements AttentionOps {
         return r.reshape(r.transpose(y, 0, 3, 1, 2, 4), 0, 0, (long) a.heads() * a.headDim());
     }
 
+    /**
+     * The same for a batch of one, q [1, n, heads · headDim] and k and v [1, m, kvHeads · headDim]. For few queries heads
+     * are read where they lie: the operator lays keys and values out anew, which takes longer than all else while scores
+     * are fewer.
+     */
+    private Value attend(Recording r, Value q, Value k, Value v, Value mask, int n, int m, Attention a) {
+        if (!backend.fuses(Fused.MATMUL) || n * a.heads() > 2 * a.kvHeads() * a.headDim())
+            return attend(r, q, k, v, mask, a);
+        long group = a.heads() / a.kvHeads();
+        Value queries = n == 1
+                ? r.reshape(q, a.kvHeads(), group, a.headDim())
+                : r.reshape(r.transpose(r.reshape(q, -1, a.kvHeads(), group, a.headDim()), 1, 0, 2, 3), a.kvHeads(), -1,
+                        a.headDim());
+        // [kvHeads, n · group, m]
+        Value scores = r.node("FusedMatMul", Recording.MICROSOFT,
+                new Attribute[]{with("transBatchB", 1), with("transB", 1), with("alpha", a.scale())}, queries,
+                r.reshape(k, -1, a.kvHeads(), a.headDim()));
+        if (mask != null)
+            scores = r.reshape(
+                    r.node("Add", r.reshape(scores, r.numbers(a.kvHeads(), n, group, m)),
+                            r.node("Unsqueeze", mask, integers(1L))),
+                    r.numbers(a.kvHeads(), n * group, m));
+        Value y = r.node("FusedMatMul", Recording.MICROSOFT, new Attribute[]{with("transBatchB", 1)},
+                r.node("Softmax", with("axis", -1), scores), r.reshape(v, -1, a.kvHeads(), a.headDim()));
+        return n == 1 ? y : r.transpose(r.reshape(y, a.kvHeads(), -1, group, a.headDim()), 1, 0, 2, 3);
+    }
+
     private static Value lastTwo(Recording r, Value mask) {
         return r.node("Shape", "", new Attribute[]{with("start", -2)}, OnnxType.INT64, mask);
     }
@@ -223,7 +250,8 @@ final class OnnxAttentionOps implements AttentionOps {
                             ? mask(r, rows, to - from, position - from, a)
                             : null;
                     Value y = attend(r, r.transientInput(rows(queries.memory, first + i, first + i + rows, width)),
-                            r.transientInput(k.between(from, to)), r.transientInput(v.between(from, to)), mask, a);
+                            r.transientInput(k.between(from, to)), r.transientInput(v.between(from, to)), mask, rows,
+                            to - from, a);
                     r.run(List.of((Output) r.reshape(y, -1, width)), List.of(target));
                 } finally {
                     target.release();
@@ -316,7 +344,7 @@ final class OnnxAttentionOps implements AttentionOps {
                 ? queries
                 : r.slice(queries, OnnxType.FLOAT, packed.offsets()[sequence], packed.offsets()[sequence + 1]);
         Value y = attend(r, r.node("Unsqueeze", q, integers(0L)), r.transientInput(cache.keys(layer, from, length)),
-                r.transientInput(cache.values(layer, from, length)), mask, attention);
+                r.transientInput(cache.values(layer, from, length)), mask, n, length - from, attention);
         // not Squeeze: the features that shape inference finds for an Attention over open dimensions are 0
         return r.reshape(y, -1, (long) attention.heads() * attention.headDim());
     }

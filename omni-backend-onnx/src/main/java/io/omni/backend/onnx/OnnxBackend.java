@@ -17,6 +17,7 @@ import io.omni.api.HostTensor;
 import io.omni.api.KvCache;
 import io.omni.api.MoeOps;
 import io.omni.api.OutOfMemoryException;
+import io.omni.api.Packed;
 import io.omni.api.Quantization;
 import io.omni.api.Scope;
 import io.omni.api.Shapes;
@@ -141,8 +142,8 @@ final class OnnxBackend implements Backend {
             Tensor y = switch (operator) {
                 case RMS_NORM -> tensorOps.rmsNorm(x, tensor(new float[4], 4), 1e-6f);
                 case ROTARY -> attentionOps.rotary(x, null, 0, tensor(new float[4], 1, 2, 2));
-                case ATTENTION -> attentionOps.attend(x, x, x, new io.omni.api.Packed(0, 1),
-                        new Attention(2, 2, 2, false, 0));
+                case ATTENTION -> attentionOps.attend(x, x, x, new Packed(0, 1), new Attention(2, 2, 2, false, 0));
+                case MATMUL -> attendCached(x);
                 case GELU -> tensorOps.activation(x, Activation.GELU);
                 case SILU -> tensorOps.activation(x, Activation.SILU);
                 case BLOCKS -> sumOfLargest(DType.Q8);
@@ -153,6 +154,14 @@ final class OnnxBackend implements Backend {
             return false;
         } finally {
             fused.remove(operator);
+        }
+    }
+
+    private Tensor attendCached(Tensor x) {
+        var token = new Packed(0, 1);
+        try (KvCache cache = cache(new CacheSpec(1, 2, 2, 0))) {
+            attentionOps.append(List.of(cache), 0, x, x, token);
+            return attentionOps.attend(x, List.of(cache), 0, token, new Attention(2, 2, 2, true, 0));
         }
     }
 
