@@ -267,7 +267,7 @@ final class Checkpoint implements TensorSource {
             throw new CheckpointException(directory + ": tensor " + name + " is missing");
         if (matrix == null && entry.isFloat8())
             throw new CheckpointException(entry.where() + ": dtype " + entry.dtype()
-                    + ", expected only where config.json has a quantization_config");
+                    + ", expected only of matrices that config.json's quantization_config covers");
         int[] stored = matrix != null ? matrix.shape() : entry.tensor().shape();
         if (!Arrays.equals(stored, shape))
             throw new CheckpointException(directory + ": tensor " + name + " has shape " + Arrays.toString(stored)

@@ -23,7 +23,18 @@ import java.util.Set;
 record QuantizationMethods(Set<Method> methods, boolean zeroPoints, List<int[]> blocks) {
     /** Methods whose tensors {@link QuantizedMatrix} reads. */
     enum Method {
-        COMPRESSED_TENSORS, AWQ, FP8
+        COMPRESSED_TENSORS("compressed-tensors"), AWQ("awq"), FP8("fp8");
+
+        private final String name;
+
+        Method(String name) {
+            this.name = name;
+        }
+
+        @Override
+        public String toString() {
+            return name;
+        }
     }
 
     static final QuantizationMethods NONE = new QuantizationMethods(EnumSet.noneOf(Method.class), false, List.of());
@@ -43,12 +54,12 @@ record QuantizationMethods(Set<Method> methods, boolean zeroPoints, List<int[]> 
         collect(config, found);
         Set<Method> methods = EnumSet.noneOf(Method.class);
         List<int[]> blocks = new ArrayList<>();
-        boolean zeroPoints = false;
+        boolean zeroPoints = true;
         for (Fields f : found)
             switch (f.string("quant_method", "missing")) {
             case "compressed-tensors" -> {
                 methods.add(Method.COMPRESSED_TENSORS);
-                zeroPoints |= compressedTensors(f, blocks);
+                zeroPoints &= compressedTensors(f, blocks);
             }
             case "awq" -> {
                 methods.add(Method.AWQ);
@@ -101,8 +112,13 @@ record QuantizationMethods(Set<Method> methods, boolean zeroPoints, List<int[]> 
         boolean all = !groups.node().isEmpty();
         for (var names = groups.node().fieldNames(); names.hasNext();) {
             String name = names.next();
-            if (groups.node().path(name).isArray())
-                continue; // a scheme by its name, with its targets
+            if (groups.node().path(name).isArray()) {
+                // a scheme by its name, with its targets
+                all = false;
+                if (name.equals("FP8_BLOCK"))
+                    blocks.add(new int[]{128, 128});
+                continue;
+            }
             Fields group = groups.at(name);
             expect(group, "format", group.string("format", format.equals("mixed-precision") ? "dense" : format),
                     FORMATS);

@@ -10,8 +10,10 @@ import java.lang.foreign.ValueLayout;
 import java.nio.ByteOrder;
 import java.util.Arrays;
 import java.util.List;
+import java.util.Objects;
 import java.util.function.Supplier;
 import java.util.stream.IntStream;
+import java.util.stream.Stream;
 
 /**
  * A matrix {@code [rows, columns]} that another tool quantised: a number times a scale is an element. The module's
@@ -21,7 +23,8 @@ import java.util.stream.IntStream;
  * <li>compressed-tensors, packed: {@code weight_packed}, int32 {@code [rows, columns · bits / 32]}, in which element i takes
  * the bits from i · bits on, the lowest first, less half their range; {@code weight_scale}; {@code weight_zero_point},
  * packed along the rows in the same way or int8; {@code weight_shape}; {@code weight_g_idx}, the group of each column;
- * <li>compressed-tensors, plain: {@code weight} in int8 or float8, {@code weight_scale}, {@code weight_zero_point};
+ * <li>compressed-tensors, plain: {@code weight} in int8 or float8, {@code weight_scale}, {@code weight_zero_point},
+ * {@code weight_g_idx};
  * <li>AWQ: {@code qweight}, int32 {@code [columns, rows / 8]}, where the 4 bits of rows 0 to 7 of a word lie in the order 0, 2, 4, 6,
  * 1, 3, 5, 7; {@code qzeros}, the same for each group of columns; {@code scales [groups, rows]};
  * <li>FP8: {@code weight} in float8, and {@code weight_scale} or {@code weight_scale_inv}, which is multiplied all the same.
@@ -38,7 +41,10 @@ final class QuantizedMatrix {
     /** Ends of names of tensors that belong to a quantised module, and are not weights by themselves. */
     private static final List<String> COMPANIONS = List.of(".weight_scale", ".weight_scale_inv", ".weight_zero_point",
             ".weight_shape", ".weight_g_idx", ".qzeros", ".scales", ".input_scale", ".input_zero_point",
-            ".output_scale", ".output_zero_point", ".input_global_scale", ".k_scale", ".v_scale", ".q_scale");
+            ".output_scale", ".output_zero_point", ".input_global_scale", ".k_scale", ".v_scale", ".q_scale",
+            ".k_zero_point", ".v_zero_point", ".q_zero_point");
+    private static final String PACKED = "weight_packed";
+    private static final String AWQ = "qweight";
 
     /** Reads one value for each column of a row. */
     private interface Rows {
@@ -87,13 +93,10 @@ final class QuantizedMatrix {
      * {@code a.weight_packed}; the name itself for a tensor that stands for itself, and null for other parts.
      */
     static String matrix(String name, QuantizationMethods methods) {
-        if (methods.methods().isEmpty())
-            return name;
-        if (name.endsWith(".weight_packed"))
-            return name.substring(0, name.length() - "_packed".length());
-        if (name.endsWith(".qweight"))
-            return name.substring(0, name.length() - "qweight".length()) + "weight";
-        return COMPANIONS.stream().anyMatch(name::endsWith) ? null : name;
+        for (String main : new String[]{PACKED, AWQ})
+            if (name.endsWith("." + main))
+            return name.substring(0, name.length() - main.length()) + "weight";
+        return !methods.methods().isEmpty() && COMPANIONS.stream().anyMatch(name::endsWith) ? null : name;
     }
 
     /** The name of the matrix that the tensor {@code name} is any part of, or the name itself. */
@@ -106,24 +109,31 @@ final class QuantizedMatrix {
      * The quantised matrix that a checkpoint holds as {@code name}, or null if there is none.
      *
      * @throws CheckpointException
-     *             if a tensor that belongs to it is missing, or of another type or shape
+     *             if a tensor that belongs to it is missing, of another type or shape, or of another method
      */
     static QuantizedMatrix find(Checkpoint from, String name, QuantizationMethods methods) {
-        if (methods.methods().isEmpty() || !name.endsWith(".weight"))
+        if (!name.endsWith(".weight"))
             return null;
         Module module = new Module(from, name.substring(0, name.length() - "weight".length()), methods);
-        if (methods.methods().contains(Method.COMPRESSED_TENSORS) && module.find("weight_packed") != null)
+        if (module.has(PACKED, Method.COMPRESSED_TENSORS))
             return module.packed();
-        if (methods.methods().contains(Method.AWQ) && module.find("qweight") != null)
+        if (module.has(AWQ, Method.AWQ))
             return module.awq();
         Checkpoint.Entry weight = module.find("weight");
-        if (weight == null)
+        if (weight == null || methods.methods().isEmpty())
             return null;
         return switch (weight.dtype()) {
             case "F8_E4M3", "F8_E5M2" -> module.float8(weight);
             case "I8" -> module.int8(weight);
             default -> null;
         };
+    }
+
+    /** All tensors of the quantised matrix {@code name}, as they are stored. */
+    static List<HostTensor> parts(Checkpoint from, String name) {
+        String module = name.substring(0, name.lastIndexOf('.'));
+        return Stream.concat(Stream.of(".weight", "." + PACKED, "." + AWQ), COMPANIONS.stream())
+                .map(part -> from.find(module + part)).filter(Objects::nonNull).toList();
     }
 
     /** The main tensor, as it is stored. */
@@ -207,7 +217,7 @@ final class QuantizedMatrix {
     /** The tensors of one module, whose names begin with {@code prefix}. */
     private record Module(Checkpoint from, String prefix, QuantizationMethods methods) {
         QuantizedMatrix packed() {
-            Checkpoint.Entry packed = get("weight_packed", "I32");
+            Checkpoint.Entry packed = get(PACKED, "I32");
             Checkpoint.Entry size = get("weight_shape", "I64", "I32");
             if (!Arrays.equals(size.tensor().shape(), new int[]{2}))
                 throw wrongShape(size, "[2]");
@@ -291,6 +301,13 @@ final class QuantizedMatrix {
             int[] shape = matrix(weight);
             Checkpoint.Entry scale = get(find("weight_scale_inv") != null ? "weight_scale_inv" : "weight_scale", "F32",
                     "F16", "BF16");
+            int[] groups = groups(shape[1]);
+            Rows zeros = null;
+            if (find("weight_zero_point") != null) {
+                Checkpoint.Entry entry = get("weight_zero_point", weight.dtype(), "I8", "F32", "F16", "BF16");
+                zeros = spread(entry.isFloat8() ? Float8.widen(entry) : entry.tensor(), entry, shape[0], shape[1],
+                        groups);
+            }
             float[] values = Float8.values(weight.dtype());
             MemorySegment data = weight.tensor().data();
             Rows numbers = (r, to) -> {
@@ -298,11 +315,11 @@ final class QuantizedMatrix {
                     to[i] = values[data.get(ValueLayout.JAVA_BYTE, (long) r * to.length + i) & 255];
             };
             return new QuantizedMatrix(prefix + "weight", weight.tensor(), shape[0], shape[1], () -> numbers,
-                    null, null, spread(scale.tensor(), scale, shape[0], shape[1], null), floats(scale));
+                    null, zeros, spread(scale.tensor(), scale, shape[0], shape[1], groups), floats(scale));
         }
 
         QuantizedMatrix awq() {
-            Checkpoint.Entry packed = get("qweight", "I32");
+            Checkpoint.Entry packed = get(AWQ, "I32");
             int columns = matrix(packed)[0];
             int words = packed.tensor().shape()[1];
             int rows = words * 8;
@@ -384,18 +401,19 @@ final class QuantizedMatrix {
                         to[i] = values.getFloat((long) r * each + groups[i]);
                 };
             }
-            if (each > 0 && shape[0] == rows && columns % each == 0)
-                return (r, to) -> {
-                    int group = columns / each;
-                    for (int g = 0; g < each; g++)
-                        Arrays.fill(to, g * group, (g + 1) * group, values.getFloat((long) r * each + g));
-                };
+            // before groups: of a single row, blocks end elsewhere
             for (int[] block : methods.blocks())
                 if (shape.length == 2 && shape[0] == Math.ceilDiv(rows, block[0])
                         && each == Math.ceilDiv(columns, block[1]))
                 return (r, to) -> {
                     for (int i = 0; i < to.length; i++)
                         to[i] = values.getFloat((long) (r / block[0]) * each + i / block[1]);
+                };
+            if (each > 0 && shape[0] == rows && columns % each == 0)
+                return (r, to) -> {
+                    int group = columns / each;
+                    for (int g = 0; g < each; g++)
+                        Arrays.fill(to, g * group, (g + 1) * group, values.getFloat((long) r * each + g));
                 };
             throw wrongShape(entry, "one value, [" + rows + ", groups] of " + columns + " columns, or blocks of "
                     + methods.blocks().stream().map(Arrays::toString).toList());
@@ -417,6 +435,15 @@ final class QuantizedMatrix {
                     entry.where() + ": shape " + Arrays.toString(entry.tensor().shape()) + ", expected " + expected);
         }
 
+        /** Whether there is the main tensor of a method, which the configuration then must name. */
+        boolean has(String part, Method method) {
+            Checkpoint.Entry entry = find(part);
+            if (entry != null && !methods.methods().contains(method))
+                throw new CheckpointException("%s: expected only where config.json's quant_method is %s, found %s"
+                        .formatted(entry.where(), method, methods.methods().isEmpty() ? "none" : methods.methods()));
+            return entry != null;
+        }
+
         Checkpoint.Entry find(String part) {
             return from.entry(prefix + part);
         }
@@ -434,7 +461,7 @@ final class QuantizedMatrix {
 
         /** Where the module's main tensor is. */
         private String main() {
-            for (String part : new String[]{"weight_packed", "qweight", "weight"})
+            for (String part : new String[]{PACKED, AWQ, "weight"})
                 if (find(part) != null)
                 return find(part).where();
             throw new AssertionError(prefix);
@@ -449,6 +476,15 @@ final class QuantizedMatrix {
             for (int b = 0; b < 256; b++)
                 values[b] = dtype.equals("F8_E5M2") ? Float.float16ToFloat((short) (b << 8)) : e4m3(b);
             return values;
+        }
+
+        static HostTensor widen(Checkpoint.Entry entry) {
+            float[] meaning = values(entry.dtype());
+            HostTensor tensor = entry.tensor();
+            float[] values = new float[(int) tensor.size()];
+            for (int i = 0; i < values.length; i++)
+                values[i] = meaning[tensor.data().get(ValueLayout.JAVA_BYTE, i) & 255];
+            return HostTensor.of(tensor.name(), values, tensor.shape());
         }
 
         /** No infinities; all ones is no number. */

@@ -50,7 +50,7 @@ final class QuantizedCopy {
         }
     }
 
-    private record Tensor(String dtype, int[] shape, byte[] bytes) {}
+    record Tensor(String dtype, int[] shape, byte[] bytes) {}
 
     private static final ObjectMapper JSON = new ObjectMapper();
 
@@ -216,7 +216,7 @@ final class QuantizedCopy {
         return Float.intBitsToFloat(Weights.bfloat16(value) << 16);
     }
 
-    private static Tensor integers(int rows, int columns, IntBinaryOperator value) {
+    static Tensor integers(int rows, int columns, IntBinaryOperator value) {
         ByteBuffer bytes = buffer(4 * rows * columns);
         for (int r = 0; r < rows; r++)
             for (int c = 0; c < columns; c++)
@@ -224,7 +224,7 @@ final class QuantizedCopy {
         return new Tensor("I32", new int[]{rows, columns}, bytes.array());
     }
 
-    private static Tensor floats(float[] values, int... shape) {
+    static Tensor floats(float[] values, int... shape) {
         ByteBuffer bytes = buffer(4 * values.length);
         for (float value : values)
             bytes.putFloat(value);
@@ -260,7 +260,8 @@ final class QuantizedCopy {
         JSON.writeValue(folder.resolve("model.safetensors.index.json").toFile(), index);
     }
 
-    private static void write(Path file, Map<String, Tensor> tensors) throws IOException {
+    /** A safetensors file. */
+    static void write(Path file, Map<String, Tensor> tensors) throws IOException {
         ObjectNode header = JSON.createObjectNode();
         ByteArrayOutputStream data = new ByteArrayOutputStream();
         tensors.forEach((name, tensor) -> {

@@ -80,6 +80,87 @@ class QuantizedMatrixTest {
         types.forEach((module, type) -> assertThat(type).as(module).isEqualTo(TYPES.get(module)));
     }
 
+    private static Checkpoint checkpoint(Path folder, String quantization, Map<String, QuantizedCopy.Tensor> tensors)
+            throws IOException {
+        Files.writeString(folder.resolve("config.json"),
+                "{'quantization_config': {%s}}".formatted(quantization).replace('\'', '"'));
+        QuantizedCopy.write(folder.resolve("model.safetensors"), tensors);
+        return Checkpoint.open(folder, name -> true);
+    }
+
+    /** Eight-bit floats that mean 1, 2, 4 and 8, over and over. */
+    private static QuantizedCopy.Tensor float8(int... shape) {
+        byte[] bytes = new byte[Math.toIntExact(HostTensor.size(shape))];
+        for (int i = 0; i < bytes.length; i++)
+            bytes[i] = (byte) (7 + i % 4 << 3);
+        return new QuantizedCopy.Tensor("F8_E4M3", shape, bytes);
+    }
+
+    private static final String PLAIN = "'quant_method':'compressed-tensors','format':'float-quantized'";
+
+    @Test
+    void float8HasZeroPointsAndAnOrderOfColumns(@TempDir Path folder) throws IOException {
+        try (Checkpoint checkpoint = checkpoint(folder, PLAIN, Map.of("a.weight", float8(2, 4), "a.weight_scale",
+                QuantizedCopy.floats(new float[]{1, 10, 2, 20}, 2, 2), "a.weight_zero_point", float8(2, 2),
+                "a.weight_g_idx", new QuantizedCopy.Tensor("I32", new int[]{4},
+                        QuantizedCopy.integers(1, 4, (_, i) -> i % 2).bytes())));
+                Arena memory = Arena.ofShared()) {
+            assertThat(checkpoint.names()).containsExactly("a.weight");
+            assertThat(checkpoint.get(memory, "a.weight", 2, 4).toFloats()).containsExactly(0, 0, 3, 60, -6, -120, 0,
+                    0);
+        }
+    }
+
+    /** Two blocks of a row of 192 are 128 and 64 wide, not 96 each. */
+    @Test
+    void theLastBlockOfASingleRowIsNarrower(@TempDir Path folder) throws IOException {
+        try (Checkpoint checkpoint = checkpoint(folder, "'quant_method':'fp8','weight_block_size':[128,128]",
+                Map.of("a.weight", float8(1, 192), "a.weight_scale_inv",
+                        QuantizedCopy.floats(new float[]{1, 16}, 1, 2)));
+                Arena memory = Arena.ofShared()) {
+            float[] values = checkpoint.get(memory, "a.weight", 1, 192).toFloats();
+            for (int i = 0; i < values.length; i++)
+                assertThat(values[i]).as("column %d", i).isEqualTo((1 << i % 4) * (i < 128 ? 1 : 16));
+        }
+    }
+
+    @Test
+    void scalesOfCachesAreNoWeights(@TempDir Path folder) throws IOException {
+        try (Checkpoint checkpoint = checkpoint(folder, PLAIN,
+                Map.of("attn.k_zero_point", float8(1), "attn.v_zero_point",
+                        float8(1), "attn.k_scale", float8(1), "norm.weight",
+                        QuantizedCopy.floats(new float[]{1}, 1)))) {
+            assertThat(checkpoint.names()).containsExactly("norm.weight");
+        }
+    }
+
+    @ParameterizedTest
+    @CsvSource({"weight_packed,awq,compressed-tensors", "qweight,compressed-tensors,awq"})
+    void tensorsOfAnotherMethodThanTheConfigurationNamesAreRefused(String part, String method, String expected,
+            @TempDir Path folder) throws IOException {
+        try (Checkpoint checkpoint = checkpoint(folder, "'quant_method':'" + method + "'",
+                Map.of("a." + part, QuantizedCopy.integers(8, 8, (_, _) -> 0)))) {
+            assertThatThrownBy(() -> checkpoint.quantised("a.weight")).isInstanceOf(CheckpointException.class)
+                    .hasMessageEndingWith("model.safetensors: a.%s: expected only where config.json's quant_method is"
+                            + " %s, found [%s]", part, expected, method);
+        }
+    }
+
+    /** Only where every part's configuration says so. */
+    @ParameterizedTest
+    @CsvSource(delimiter = '|', textBlock = """
+            {'g':{'weights':{'symmetric':false}}} | {'g':{'weights':{'symmetric':false}}} | true
+            {'g':{'weights':{'symmetric':false}}} | {'g':{'weights':{'symmetric':true}}} | false
+            {'g':{'weights':{'symmetric':false}}} | {'W4A16':['Linear']} | false
+            """)
+    void zeroPointsAreExpected(String thinker, String talker, boolean expected) {
+        String part = "{\"quantization_config\": {\"quant_method\": \"compressed-tensors\", \"config_groups\": %s}}";
+        String config = "{\"thinker_config\": %s, \"talker_config\": %s}".formatted(part.formatted(thinker),
+                part.formatted(talker));
+        assertThat(QuantizationMethods.of(Fields.parse("config.json", config.replace('\'', '"'))).zeroPoints())
+                .isEqualTo(expected);
+    }
+
     /** A whole model answers from quantised weights, taken out of their blocks, what it answers from the same numbers, to the bit. */
     @ParameterizedTest
     @EnumSource
