@@ -123,7 +123,7 @@ public final class Quantizer {
             Files.createDirectories(to);
             if (Files.isSameFile(from, to))
                 throw new CheckpointException(to + ": the same folder as the checkpoint, expected another");
-            return new Quantizer(from, to, type, progress).run();
+            return new Quantizer(from.toRealPath(), to.toRealPath(), type, progress).run();
         } catch (IOException e) {
             throw new CheckpointException(to + ": cannot be written: " + reason(e), e);
         }
@@ -182,7 +182,7 @@ public final class Quantizer {
             if (isThere(shard))
                 there.add(shard.name);
             else
-                needed += shard.bytes();
+                needed += shard.bytes() - sizeOf(part(shard));
         }
         long free = Files.getFileStore(to).getUsableSpace();
         if (needed > free)
@@ -201,6 +201,15 @@ public final class Quantizer {
         if (Files.exists(from.resolve(INDEX)))
             place(to.resolve(INDEX), index(shards).getBytes(StandardCharsets.UTF_8));
         return summary(shards, there.size());
+    }
+
+    /** Where a shard is written; what an earlier run left there is written over. */
+    private Path part(Shard shard) {
+        return to.resolve(shard.name + ".part");
+    }
+
+    private static long sizeOf(Path file) throws IOException {
+        return Files.exists(file) ? Files.size(file) : 0;
     }
 
     private static Summary summary(List<Shard> shards, int there) {
@@ -229,7 +238,9 @@ public final class Quantizer {
         for (String name : names) {
             QuantizedMatrix matrix = checkpoint.quantised(name);
             HostTensor tensor = matrix == null ? checkpoint.find(name) : matrix.stored();
-            source.update(tensor.data().asSlice(0, Math.min(SAMPLE, tensor.data().byteSize())).asByteBuffer());
+            List<HostTensor> parts = matrix == null ? List.of(tensor) : QuantizedMatrix.parts(checkpoint, name);
+            for (HostTensor part : parts)
+                source.update(part.data().asSlice(0, Math.min(SAMPLE, part.data().byteSize())).asByteBuffer());
             if (tensor.dtype().isQuantized())
                 throw new CheckpointException(
                         file + ": " + name + " is quantised already, to " + tensor.dtype());
@@ -263,27 +274,25 @@ public final class Quantizer {
 
     /** Configuration, tokenizer and whatever else lies beside the shards; hidden folders are caches of tools. */
     private void copyOthers(Set<String> read) throws IOException {
-        Path source = from.toAbsolutePath().normalize();
-        Path target = to.toAbsolutePath().normalize();
         List<Path> files = new ArrayList<>();
-        Files.walkFileTree(source, new SimpleFileVisitor<>() {
+        Files.walkFileTree(from, new SimpleFileVisitor<>() {
             @Override
             public FileVisitResult preVisitDirectory(Path dir, BasicFileAttributes attributes) {
-                boolean skip = dir.equals(target)
-                        || !dir.equals(source) && dir.getFileName().toString().startsWith(".");
+                boolean skip = dir.equals(to)
+                        || !dir.equals(from) && dir.getFileName().toString().startsWith(".");
                 return skip ? FileVisitResult.SKIP_SUBTREE : FileVisitResult.CONTINUE;
             }
 
             @Override
             public FileVisitResult visitFile(Path file, BasicFileAttributes attributes) {
-                if (Files.isRegularFile(file) && !read.contains(source.relativize(file).toString()))
+                if (Files.isRegularFile(file) && !read.contains(from.relativize(file).toString()))
                     files.add(file);
                 return FileVisitResult.CONTINUE;
             }
         });
         for (Path file : files) {
-            Path copy = target.resolve(source.relativize(file));
-            byte[] config = file.equals(source.resolve("config.json")) ? plainConfig(file) : null;
+            Path copy = to.resolve(from.relativize(file));
+            byte[] config = file.equals(from.resolve("config.json")) ? plainConfig(file) : null;
             if (Files.exists(copy)) {
                 boolean same = config == null
                         ? Files.mismatch(file, copy) < 0
@@ -328,7 +337,7 @@ public final class Quantizer {
 
     private void write(Shard shard, int shards) throws IOException {
         Path file = to.resolve(shard.name);
-        Path part = to.resolve(shard.name + ".part");
+        Path part = part(shard);
         Files.createDirectories(part.getParent());
         Set<String> names = new HashSet<>();
         shard.plans.forEach(plan -> names.add(plan.name));

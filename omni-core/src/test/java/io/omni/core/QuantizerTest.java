@@ -23,6 +23,7 @@ import java.nio.file.attribute.FileTime;
 import java.util.ArrayList;
 import java.util.Collections;
 import java.util.List;
+import java.util.stream.Stream;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -197,6 +198,39 @@ class QuantizerTest {
         bytes[8 + header + 3] ^= 1;
         Files.write(other.resolve(shard), bytes);
         assertFails(other, out, shard + ": holds something else than ", "choose an empty folder");
+    }
+
+    /** The same integers with other scales are other weights. */
+    @Test
+    void shardsOfOtherScalesAreRefused() throws IOException {
+        Path model = folder.resolve("model");
+        QuantizedCopy.write(QuantizedCopy.Layout.INT8, model, folder.resolve("twin"));
+        Path out = folder.resolve("out");
+        Quantizer.quantize(model, out, DType.Q4, progress -> {
+        });
+        try (Checkpoint checkpoint = Checkpoint.open(model, name -> true)) {
+            Checkpoint.Entry entry = checkpoint.entry("thinker.lm_head.weight_scale");
+            byte[] bytes = Files.readAllBytes(entry.file());
+            int at = new String(bytes, StandardCharsets.ISO_8859_1).indexOf(new String(
+                    entry.tensor().data().toArray(ValueLayout.JAVA_BYTE), StandardCharsets.ISO_8859_1));
+            bytes[at] ^= 1;
+            Files.delete(entry.file());
+            Files.write(entry.file(), bytes);
+        }
+        assertThatThrownBy(() -> Quantizer.quantize(model, out, DType.Q4, progress -> {
+        })).isInstanceOf(CheckpointException.class).hasMessageContaining("holds something else than ");
+    }
+
+    @Test
+    void followsALinkToTheModel() throws IOException {
+        Path model = Reference.copy(Files.createDirectory(folder.resolve("model")));
+        Path link = Files.createSymbolicLink(folder.resolve("link"), model);
+        Path out = folder.resolve("out");
+        Quantizer.quantize(link, out, DType.Q8, progress -> {
+        });
+        try (Stream<Path> files = Files.list(model)) {
+            assertThat(files.map(Path::getFileName)).allSatisfy(name -> assertThat(out.resolve(name)).exists());
+        }
     }
 
     @Test
