@@ -332,7 +332,33 @@ class BrokenBackendsTest {
                         return super.attend(q, caches, layer, packed,
                                 new Attention(a.heads(), a.kvHeads(), a.headDim(), a.scale(), false, a.window()));
                     }
-                }, "truncate"), mutation("rotary", "neighbours as pairs", b -> b.attention = new Attentions(b) {
+                }, "truncate"), mutation("attendCachedThroughANarrowerWindow", "the cache's window",
+                        b -> b.attention = new Attentions(b) {
+                            @Override
+                            public Tensor attend(Tensor q, List<KvCache> caches, int layer, Packed packed,
+                                    Attention a) {
+                                int window = caches.isEmpty() ? 0 : caches.getFirst().spec().window();
+                                return super.attend(q, caches, layer, packed, new Attention(a.heads(), a.kvHeads(),
+                                        a.headDim(), a.scale(), a.causal(), window));
+                            }
+                        }, "attendCached"),
+                mutation("linearOfLargeSizes", "nothing after 256 rows",
+                        b -> b.tensors = new Tensors(b) {
+                            @Override
+                            public Tensor linear(Tensor x, Tensor weight, Tensor bias, Activation f) {
+                                Tensor y = super.linear(x, weight, bias, f);
+                                float[] values = y.toFloats();
+                                int done = Math.min(values.length, 256 * weight.dim(0));
+                                Arrays.fill(values, done, values.length, 0);
+                                return backend().tensor(values, y.shape());
+                            }
+                        }),
+                mutation("moeOfManyExperts", "five choices at most", b -> b.moe = new Experts(b) {
+                    @Override
+                    public Tensor moe(Tensor x, MoeWeights w, int topK, boolean normalise) {
+                        return super.moe(x, w, w.gate().size() > 100 ? 5 : topK, normalise);
+                    }
+                }), mutation("rotary", "neighbours as pairs", b -> b.attention = new Attentions(b) {
                     @Override
                     public Tensor rotary(Tensor x, Tensor norm, float eps, Tensor table) {
                         int pairs = table.dim(2);

@@ -11,6 +11,7 @@ import io.omni.api.CacheSpec;
 import io.omni.api.Conv1d;
 import io.omni.api.Conv2d;
 import io.omni.api.DType;
+import io.omni.api.Definitions;
 import io.omni.api.HostTensor;
 import io.omni.api.KvCache;
 import io.omni.api.MoeWeights;
@@ -22,7 +23,9 @@ import io.omni.api.Scope;
 import io.omni.api.Tensor;
 import io.omni.api.WeightRole;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
+import java.util.stream.Stream;
 import org.junit.jupiter.api.Test;
 
 /** Every operation, with each of its tensors wrong in turn: all others are as they should be. */
@@ -79,6 +82,24 @@ public interface ArgumentsConformance extends Subject {
         assertThat(accepted).as("without a scope").isEmpty();
     }
 
+    /** A tensor never changes after it was made, whoever reads it. */
+    @Test
+    default void operationsLeaveTheirArgumentsAsTheyWere() {
+        for (Call call : Call.all()) {
+            Tensor[] arguments = call.arguments(backend());
+            List<double[]> before = Stream.of(arguments).map(ArgumentsConformance::elements).toList();
+            call.run(backend(), arguments);
+            for (int i = 0; i < arguments.length; i++)
+                assertThat(elements(arguments[i])).as(call.name + ", argument " + i).isEqualTo(before.get(i));
+        }
+    }
+
+    private static double[] elements(Tensor tensor) {
+        return tensor.dtype() == DType.I32
+                ? Arrays.stream(tensor.toInts()).asDoubleStream().toArray()
+                : Definitions.doubles(tensor.toFloats());
+    }
+
     @Test
     default void tensorsHoldWhatTheirShapeSays() {
         for (int[] shape : new int[][]{{3}, {2, 3}, {}, {-2, -1}, {2, -1}}) {
@@ -112,7 +133,7 @@ public interface ArgumentsConformance extends Subject {
                 case CONV3D -> 5;
             };
             int[] shape = new int[rank + 1];
-            java.util.Arrays.fill(shape, 1);
+            Arrays.fill(shape, 1);
             assertThat(catchThrowable(() -> backend().weight(HostTensor.of("w", new float[1], shape), role)))
                     .as("%s of %d dimensions", role, rank + 1).isInstanceOf(IllegalArgumentException.class);
         }
@@ -159,11 +180,13 @@ public interface ArgumentsConformance extends Subject {
             int[] sizes = shape.clone();
             if (more != 0)
                 sizes[fixed] += more;
-            int n = (int) HostTensor.size(sizes);
+            float[] values = new float[(int) HostTensor.size(sizes)];
+            for (int i = 0; i < values.length; i++)
+                values[i] = (i * 7 % 11 - 5) / 4f;
             return switch (kind) {
-                case FLOATS, ROWS -> backend.tensor(new float[n], sizes);
-                case IDS -> backend.tensor(new int[n], sizes);
-                case WEIGHT -> backend.weight(HostTensor.of("argument", new float[n], sizes), role);
+                case FLOATS, ROWS -> backend.tensor(values, sizes);
+                case IDS -> backend.tensor(new int[values.length], sizes);
+                case WEIGHT -> backend.weight(HostTensor.of("argument", values, sizes), role);
             };
         }
     }

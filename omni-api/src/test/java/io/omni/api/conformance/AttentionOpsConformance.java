@@ -177,7 +177,7 @@ public interface AttentionOpsConformance extends Subject {
                     values = joined(values, Definitions.eightBits(v.tensor().toFloats(), a.headDim()));
                     ops.append(List.of(cache), 0, k.tensor(), v.tensor(), new Packed(0, n));
                     Argument q = cases().activation(n, a.heads() * a.headDim());
-                    cases().check("attend cached in eight bits",
+                    cases().check("attendCached",
                             ops.attend(q.tensor(), List.of(cache), 0, new Packed(0, n), a),
                             Definitions.attend(q.values(), Definitions.doubles(keys), Definitions.doubles(values),
                                     new Packed(0, n), new Packed(0, keys.length / width), a),

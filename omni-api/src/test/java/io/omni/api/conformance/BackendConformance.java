@@ -26,6 +26,7 @@ public abstract class BackendConformance
             BehaviourConformance,
             SmallModelConformance,
             EdgeConformance,
+            LargeConformance,
             WeightMemoryConformance {
     /** System property with the seed that repeats a failure. */
     public static final String SEED = "omni.conformance.seed";

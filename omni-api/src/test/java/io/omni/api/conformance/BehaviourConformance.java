@@ -18,6 +18,7 @@ import io.omni.api.Sampling;
 import io.omni.api.Scope;
 import io.omni.api.Tensor;
 import io.omni.api.WeightRole;
+import io.omni.api.conformance.ArgumentsConformance.Call;
 import io.omni.api.conformance.Cases.Argument;
 import java.util.ArrayList;
 import java.util.List;
@@ -133,7 +134,8 @@ public interface BehaviourConformance extends Subject {
         Argument[] inputs = new Argument[50];
         for (int i = 0; i < inputs.length; i++)
             inputs[i] = cases().activation(2, 8);
-        try (ExecutorService pool = Executors.newSingleThreadExecutor()) {
+        ExecutorService pool = Executors.newSingleThreadExecutor();
+        try {
             Future<?> maker = pool.submit(() -> {
                 for (Argument input : inputs)
                     try (Scope scope = backend().scope()) {
@@ -153,6 +155,9 @@ public interface BehaviourConformance extends Subject {
                 made.close();
             }
             maker.get();
+        } finally {
+            // a maker whose tensors nobody takes any more must not be waited for
+            pool.shutdownNow();
         }
     }
 
@@ -243,6 +248,46 @@ public interface BehaviourConformance extends Subject {
                     cases().check("linear", y, expected, 7, 48);
                 }
             }
+        }
+    }
+
+    /** Four threads, each with scopes and arguments of its own. */
+    @Test
+    default void operationsRunOnSeveralThreadsAtOnce() throws Exception {
+        try (ExecutorService pool = Executors.newFixedThreadPool(4)) {
+            List<Future<?>> threads = new ArrayList<>();
+            for (int i = 0; i < 4; i++)
+                threads.add(pool.submit(() -> {
+                    for (int repeat = 0; repeat < 5; repeat++)
+                        Call.all().forEach(call -> inAScope(backend(), call));
+                }));
+            for (Future<?> thread : threads)
+                thread.get();
+        }
+    }
+
+    /** Memory for tasks that happen to run side by side may come on top; what a call leaves would be there 200 times. */
+    @Test
+    default void operationsHoldNothingAfterwards() {
+        try (Backend backend = another()) {
+            for (Call call : Call.all()) {
+                for (int i = 0; i < 20; i++)
+                    inAScope(backend, call);
+                long before = backend.allocatedBytes();
+                for (int i = 0; i < 200; i++)
+                    inAScope(backend, call);
+                assertThat(backend.allocatedBytes()).as("bytes after 200 calls of " + call.name())
+                        .isLessThanOrEqualTo(before + (1 << 14));
+            }
+        }
+    }
+
+    private static void inAScope(Backend backend, Call call) {
+        try (Scope scope = backend.scope()) {
+            Tensor[] arguments = call.arguments(backend);
+            call.run(backend, arguments);
+            for (Tensor argument : arguments)
+                argument.close();
         }
     }
 

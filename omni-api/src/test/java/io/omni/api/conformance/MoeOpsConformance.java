@@ -42,6 +42,29 @@ public interface MoeOpsConformance extends Subject {
                     tied.expected(x.values(), 3, topK, true), 3, 32);
     }
 
+    /** As many experts as the released models have, and choices. */
+    @Test
+    default void moeOfManyExperts() {
+        check(layer(128, 32, 64, DType.BF16, false), 45, 8, true);
+    }
+
+    /** Logits so far apart that exp overflows without the maximum, which is the last; of eight bits, so that they are exact. */
+    @Test
+    default void moeOfLogitsFarApart() {
+        Layer layer = layer(4, 32, 32, DType.F32, false);
+        float[] far = new float[4 * 32];
+        far[0] = 298;
+        far[32] = -500;
+        far[96] = 300;
+        Layer apart = layer.with(cases().weight(WeightRole.MATRIX, DType.F32, far, 4, 32));
+        float[] rows = cases().normal(2 * 32);
+        rows[0] = rows[32] = 1;
+        Argument x = cases().activation(rows, 2, 32);
+        for (boolean normalise : new boolean[]{true, false})
+            cases().check("moe", backend().moeOps().moe(x.tensor(), apart.weights, 3, normalise),
+                    apart.expected(x.values(), 2, 3, normalise), 2, 32);
+    }
+
     private void check(Layer layer, int tokens, int topK, boolean normalise) {
         Argument x = cases().activation(layer.decided(cases(), tokens, topK, backend().precision()), tokens,
                 layer.hidden);

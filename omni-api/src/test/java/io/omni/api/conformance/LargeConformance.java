@@ -1,0 +1,202 @@
+package io.omni.api.conformance;
+
+import io.omni.api.Activation;
+import io.omni.api.Attention;
+import io.omni.api.AttentionOps;
+import io.omni.api.CacheSpec;
+import io.omni.api.DType;
+import io.omni.api.Definitions;
+import io.omni.api.KvCache;
+import io.omni.api.Packed;
+import io.omni.api.Quantization;
+import io.omni.api.Tensor;
+import io.omni.api.WeightRole;
+import io.omni.api.conformance.Cases.Argument;
+import java.util.Arrays;
+import java.util.List;
+import org.junit.jupiter.api.Test;
+
+/** Sizes as models have them, one large at a time: what is shared out, tiled or held in buffers of fixed sizes. */
+public interface LargeConformance extends Subject {
+    @Test
+    default void linearOfLargeSizes() {
+        for (DType type : matrixTypes())
+            for (int[] size : new int[][]{{300, 64, 32}, {3, 2080, 32}, {2, 32, 1120}, {1, 2048, 544}}) {
+                if (!Quantization.fits(type, size[2], size[1]))
+                    continue;
+                Argument x = cases().activation(size[0], size[1]);
+                Argument w = cases().matrix(type, size[2], size[1]);
+                cases().check("linear", backend().tensorOps().linear(x.tensor(), w.tensor()),
+                        Definitions.linear(x.values(), w.values(), null, size[0], size[1], size[2], Activation.NONE),
+                        size[0], size[2]);
+            }
+    }
+
+    @Test
+    default void gatedMlpOfManyRows() {
+        Argument x = cases().activation(90, 32);
+        Argument gate = cases().matrix(DType.F32, 544, 32);
+        Argument up = cases().matrix(DType.F32, 544, 32);
+        Argument down = cases().matrix(DType.F32, 32, 544);
+        cases().check("gatedMlp",
+                backend().tensorOps().gatedMlp(x.tensor(), gate.tensor(), up.tensor(), down.tensor()),
+                TensorOpsConformance.gated(x.values(), gate.values(), up.values(), down.values(), 90, 32, 544), 90, 32);
+    }
+
+    @Test
+    default void rmsNormOfLargeSizes() {
+        for (int[] shape : new int[][]{{3, 2050}, {700, 9}, {2, 70, 12}}) {
+            int width = shape[shape.length - 1];
+            Argument x = cases().activation(shape);
+            Argument w = cases().vector(width);
+            cases().check("rmsNorm", backend().tensorOps().rmsNorm(x.tensor(), w.tensor(), 1e-6f),
+                    Definitions.rmsNorm(x.values(), w.values(), 1e-6f), shape);
+        }
+    }
+
+    @Test
+    default void layerNormOfLargeSizes() {
+        for (int[] shape : new int[][]{{3, 2050}, {700, 9}, {2, 70, 12}}) {
+            int width = shape[shape.length - 1];
+            Argument x = cases().activation(shape);
+            Argument w = cases().vector(width);
+            Argument b = cases().vector(width);
+            cases().check("layerNorm", backend().tensorOps().layerNorm(x.tensor(), w.tensor(), b.tensor(), 1e-5f),
+                    Definitions.layerNorm(x.values(), w.values(), b.values(), 1e-5f), shape);
+        }
+    }
+
+    @Test
+    default void addOfLargeSizes() {
+        Argument a = cases().activation(70, 301);
+        Argument b = cases().activation(70, 301);
+        cases().check("add", backend().tensorOps().add(a.tensor(), b.tensor()),
+                Definitions.add(a.values(), b.values()), 70, 301);
+    }
+
+    @Test
+    default void multiplyOfLargeSizes() {
+        Argument a = cases().activation(70, 301);
+        Argument b = cases().activation(70, 301);
+        cases().check("multiply", backend().tensorOps().multiply(a.tensor(), b.tensor()),
+                Definitions.multiply(a.values(), b.values()), 70, 301);
+    }
+
+    /** Special numbers in every lane of a vector, and in the rest. */
+    @Test
+    default void clampOfManyNumbers() {
+        float[] special = {Float.NaN, Float.POSITIVE_INFINITY, -1, 0.5f, Float.NEGATIVE_INFINITY};
+        float[] values = new float[67 * 7];
+        float[] expected = new float[values.length];
+        for (int i = 0; i < values.length; i++) {
+            values[i] = special[i % special.length];
+            expected[i] = Float.isNaN(values[i]) ? Float.NaN : Math.clamp(values[i], -0.25f, 2);
+        }
+        cases().check("clamp", backend().tensorOps().clamp(backend().tensor(values, 67, 7), -0.25f, 2),
+                Definitions.doubles(expected), 67, 7);
+    }
+
+    @Test
+    default void rotaryOfManyHeads() {
+        Argument x = cases().activation(5, 32 * 128);
+        Argument table = cases().activation(5, 2, 64);
+        cases().check("rotary", backend().attentionOps().rotary(x.tensor(), null, 0, table.tensor()),
+                Definitions.rotary(x.values(), table.values(), 5, 64), 5, 32 * 128);
+    }
+
+    @Test
+    default void attendOfLargeSizes() {
+        Attention a = new Attention(2, 1, 128, true, 0);
+        Packed packed = Packed.ofLengths(1, 530, 2, 3, 4, 1);
+        Argument q = cases().activation(packed.tokens(), 256);
+        Argument k = cases().activation(packed.tokens(), 128);
+        Argument v = cases().activation(packed.tokens(), 128);
+        cases().check("attend", backend().attentionOps().attend(q.tensor(), k.tensor(), v.tensor(), packed, a),
+                Definitions.attend(q.values(), k.values(), v.values(), packed, packed, a), packed.tokens(), 256);
+    }
+
+    @Test
+    default void attendCachedOfLargeSizes() {
+        AttentionOps ops = backend().attentionOps();
+        Attention a = new Attention(32, 4, 128, true, 0);
+        Argument k = cases().activation(600, 512);
+        Argument v = cases().activation(600, 512);
+        try (KvCache cache = backend().cache(new CacheSpec(1, 4, 128, 0))) {
+            ops.append(List.of(cache), 0, k.tensor(), v.tensor(), new Packed(0, 600));
+            for (int n : new int[]{1, 3, 40}) {
+                Argument q = cases().activation(n, 4096);
+                cases().check("attendCached", ops.attend(q.tensor(), List.of(cache), 0, new Packed(0, n), a),
+                        Definitions.attend(q.values(), k.values(), v.values(), new Packed(0, n), new Packed(0, 600), a),
+                        n, 4096);
+            }
+        }
+    }
+
+    /** The window of the call, when the cache keeps more. */
+    @Test
+    default void attendCachedThroughANarrowerWindow() {
+        AttentionOps ops = backend().attentionOps();
+        Attention a = new Attention(2, 1, 16, true, 5);
+        Argument k = cases().activation(90, 16);
+        Argument v = cases().activation(90, 16);
+        try (KvCache cache = backend().cache(new CacheSpec(1, 1, 16, 64))) {
+            ops.append(List.of(cache), 0, k.tensor(), v.tensor(), new Packed(0, 90));
+            for (int n : new int[]{1, 20}) {
+                Argument q = cases().activation(n, 32);
+                cases().check("attendCached", ops.attend(q.tensor(), List.of(cache), 0, new Packed(0, n), a),
+                        Definitions.attend(q.values(), k.values(), v.values(), new Packed(0, n), new Packed(0, 90), a),
+                        n, 32);
+            }
+        }
+    }
+
+    /** Scores so far apart that exp overflows without the maximum, which is the last of all, in another block. */
+    @Test
+    default void attendScoresFarApart() {
+        Argument[] kv = farApart();
+        Attention a = new Attention(1, 1, 1, 1, false, 0);
+        float[] ones = new float[131];
+        Arrays.fill(ones, 1);
+        Tensor queries = backend().tensor(ones, 131, 1);
+        Packed packed = new Packed(0, 131);
+        cases().check("attend", backend().attentionOps().attend(queries, kv[0].tensor(), kv[1].tensor(), packed, a),
+                Definitions.attend(Definitions.doubles(ones), kv[0].values(), kv[1].values(), packed, packed, a), 131,
+                1);
+    }
+
+    @Test
+    default void attendCachedScoresFarApart() {
+        AttentionOps ops = backend().attentionOps();
+        Argument[] kv = farApart();
+        Argument q = cases().activation(new float[]{1, -1}, 2, 1);
+        Attention a = new Attention(1, 1, 1, 1, false, 0);
+        try (KvCache cache = backend().cache(new CacheSpec(1, 1, 1, 0))) {
+            ops.append(List.of(cache), 0, kv[0].tensor(), kv[1].tensor(), new Packed(0, 131));
+            cases().check("attendCached", ops.attend(q.tensor(), List.of(cache), 0, new Packed(0, 2), a),
+                    Definitions.attend(q.values(), kv[0].values(), kv[1].values(), new Packed(0, 2),
+                            new Packed(0, 131), a),
+                    2, 1);
+        }
+    }
+
+    /** 131 keys, whole numbers of eight bits, so that products are exact, and values. */
+    private Argument[] farApart() {
+        float[] keys = new float[131];
+        for (int i = 0; i < keys.length; i++)
+            keys[i] = i % 3 == 0 ? 0 : -500;
+        keys[20] = 298;
+        keys[130] = 300;
+        return new Argument[]{cases().activation(keys, 131, 1), cases().activation(131, 1)};
+    }
+
+    /** Checkpoints store vectors so. */
+    @Test
+    default void rmsNormOfNarrowWeights() {
+        for (DType type : new DType[]{DType.BF16, DType.F16}) {
+            Argument x = cases().activation(3, 67);
+            Argument w = cases().weight(WeightRole.VECTOR, type, 67);
+            cases().check("rmsNorm", backend().tensorOps().rmsNorm(x.tensor(), w.tensor(), 1e-6f),
+                    Definitions.rmsNorm(x.values(), w.values(), 1e-6f), 3, 67);
+        }
+    }
+}
