@@ -282,6 +282,33 @@ public interface BehaviourConformance extends Subject {
         }
     }
 
+    /** Weights, detached tensors and caches outlive the scope that they were made in, and closing one frees it. */
+    @Test
+    default void closingFreesWhatNoScopeOwns() {
+        try (Backend backend = another()) {
+            long before = 0;
+            for (int i = 0; i < 50; i++) {
+                Tensor weight;
+                Tensor detached;
+                KvCache cache = backend.cache(new CacheSpec(1, 1, 64, 0));
+                try (Scope scope = backend.scope()) {
+                    float[] values = new float[64 * 64];
+                    weight = backend.weight(HostTensor.of("w", values, 64, 64), WeightRole.MATRIX);
+                    detached = scope.detach(backend.tensor(values, 64, 64));
+                    backend.attentionOps().append(List.of(cache), 0, detached, detached, new Packed(0, 64));
+                }
+                assertThat(weight.toFloats()).isEqualTo(detached.toFloats());
+                assertThat(cache.length(0)).isEqualTo(64);
+                weight.close();
+                detached.close();
+                cache.close();
+                if (i == 5)
+                    before = backend.allocatedBytes();
+            }
+            assertThat(backend.allocatedBytes()).isLessThanOrEqualTo(before + (1 << 14));
+        }
+    }
+
     private static void inAScope(Backend backend, Call call) {
         try (Scope scope = backend.scope()) {
             Tensor[] arguments = call.arguments(backend);
