@@ -20,7 +20,8 @@ public interface ConvOpsConformance extends Subject {
     @Test
     default void conv1d() {
         Conv1d[] all = {Conv1d.dilated(1), Conv1d.dilated(9), new Conv1d(2, 1, 1, 3, 0), new Conv1d(3, 2, 1, 1, 4),
-                new Conv1d(1, 1, 2, 2, 2), new Conv1d(1, 3, 6, 6, 0)};
+                new Conv1d(1, 1, 2, 2, 2), new Conv1d(1, 3, 6, 6, 0), new Conv1d(2, 1, 2, 1, 0),
+                new Conv1d(1, 2, 3, 2, 1)};
         for (DType type : TYPES)
             for (Conv1d conv : all)
                 for (int[] size : new int[][]{{20, 6, 12, 3}, {1, 6, 6, 1}, {0, 6, 6, 3}, {70, 6, 18, 7},

@@ -1,23 +1,32 @@
 package io.omni.api.conformance;
 
+import static org.assertj.core.api.Assertions.assertThat;
+
 import io.omni.api.Activation;
 import io.omni.api.Attention;
 import io.omni.api.AttentionOps;
 import io.omni.api.CacheSpec;
+import io.omni.api.Conv1d;
 import io.omni.api.DType;
 import io.omni.api.Definitions;
+import io.omni.api.HostSampler;
 import io.omni.api.KvCache;
 import io.omni.api.Packed;
 import io.omni.api.Quantization;
+import io.omni.api.Sampler;
+import io.omni.api.Sampling;
 import io.omni.api.Tensor;
 import io.omni.api.WeightRole;
 import io.omni.api.conformance.Cases.Argument;
+import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 import org.junit.jupiter.api.Test;
 
 /** Sizes as models have them, one large at a time: what is shared out, tiled or held in buffers of fixed sizes. */
 public interface LargeConformance extends Subject {
+    DType[] NARROW = {DType.BF16, DType.F16};
+
     @Test
     default void linearOfLargeSizes() {
         for (DType type : matrixTypes())
@@ -189,10 +198,72 @@ public interface LargeConformance extends Subject {
         return new Argument[]{cases().activation(keys, 131, 1), cases().activation(131, 1)};
     }
 
+    /** As many sequences as a batch has, choosing from more tokens than a block of them. */
+    @Test
+    default void sampleOfManyTokens() {
+        int vocabulary = 3001;
+        int rows = 12;
+        for (Sampling sampling : new Sampling[]{new Sampling(true, 0.9f, 100, 0.95f, 1.05f, new int[]{5}, 1L << 40),
+                new Sampling(true, 1, 0, 1, 0.8f, new int[0], -3)}) {
+            List<HostSampler> expected = new ArrayList<>();
+            List<Sampler> samplers = new ArrayList<>();
+            for (int i = 0; i < rows; i++) {
+                expected.add(new HostSampler(sampling, vocabulary, new int[]{i}));
+                samplers.add(backend().tensorOps().sampler(sampling, vocabulary, new int[]{i}));
+            }
+            for (int step = 0; step < 3; step++) {
+                float[] logits = cases().normal(rows, vocabulary);
+                int[] tokens = new int[rows];
+                for (int i = 0; i < rows; i++)
+                    tokens[i] = expected.get(i).next(logits, i * vocabulary);
+                cases().exact("sample");
+                assertThat(backend().tensorOps().sample(backend().tensor(logits, rows, vocabulary), samplers).toInts())
+                        .as("%s, step %d", sampling, step).containsExactly(tokens);
+            }
+            samplers.forEach(Sampler::close);
+        }
+    }
+
+    @Test
+    default void linearOfANarrowBias() {
+        for (DType type : NARROW) {
+            Argument x = cases().activation(3, 32);
+            Argument w = cases().matrix(DType.F32, 64, 32);
+            Argument bias = cases().weight(WeightRole.VECTOR, type, 64);
+            cases().check("linear",
+                    backend().tensorOps().linear(x.tensor(), w.tensor(), bias.tensor(), Activation.NONE),
+                    Definitions.linear(x.values(), w.values(), bias.values(), 3, 32, 64, Activation.NONE), 3, 64);
+        }
+    }
+
+    @Test
+    default void rotaryOfANarrowNorm() {
+        for (DType type : NARROW) {
+            Argument x = cases().activation(3, 2 * 64);
+            Argument table = cases().activation(3, 2, 32);
+            Argument norm = cases().weight(WeightRole.VECTOR, type, 64);
+            cases().check("rotary", backend().attentionOps().rotary(x.tensor(), norm.tensor(), 1e-6f, table.tensor()),
+                    Definitions.rotary(Definitions.rmsNorm(x.values(), norm.values(), 1e-6f), table.values(), 3, 32), 3,
+                    2 * 64);
+        }
+    }
+
+    @Test
+    default void conv1dOfANarrowBias() {
+        for (DType type : NARROW) {
+            Argument x = cases().activation(9, 6);
+            Argument w = cases().weight(WeightRole.CONV1D, DType.F32, 40, 6, 3);
+            Argument bias = cases().weight(WeightRole.VECTOR, type, 40);
+            cases().check("conv1d",
+                    backend().convOps().conv1d(x.tensor(), w.tensor(), bias.tensor(), Conv1d.dilated(1)),
+                    Definitions.conv1d(x.values(), w.values(), bias.values(), 9, 6, 40, 3, Conv1d.dilated(1)), 7, 40);
+        }
+    }
+
     /** Checkpoints store vectors so. */
     @Test
     default void rmsNormOfNarrowWeights() {
-        for (DType type : new DType[]{DType.BF16, DType.F16}) {
+        for (DType type : NARROW) {
             Argument x = cases().activation(3, 67);
             Argument w = cases().weight(WeightRole.VECTOR, type, 67);
             cases().check("rmsNorm", backend().tensorOps().rmsNorm(x.tensor(), w.tensor(), 1e-6f),
