@@ -16,7 +16,7 @@ import java.util.Set;
  * @param methods
  *            empty for a checkpoint that is not quantised
  * @param zeroPoints
- *            whether all integers have zero points
+ *            whether all integers of compressed-tensors have zero points
  * @param blocks
  *            sizes {@code [rows, columns]} of two-dimensional blocks that share a scale
  */
@@ -72,6 +72,7 @@ record QuantizationMethods(Set<Method> methods, boolean zeroPoints, List<int[]> 
             case String other -> throw new CheckpointException(f.where() + ": quant_method is '" + other
                     + "', expected compressed-tensors, awq or fp8");
             }
+        zeroPoints &= methods.contains(Method.COMPRESSED_TENSORS);
         return found.isEmpty() ? NONE : new QuantizationMethods(methods, zeroPoints, blocks);
     }
 

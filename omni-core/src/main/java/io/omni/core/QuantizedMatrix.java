@@ -44,7 +44,9 @@ final class QuantizedMatrix {
             ".output_scale", ".output_zero_point", ".input_global_scale", ".k_scale", ".v_scale", ".q_scale",
             ".k_zero_point", ".v_zero_point", ".q_zero_point");
     private static final String PACKED = "weight_packed";
-    private static final String AWQ = "qweight";
+    private static final String QWEIGHT = "qweight";
+    /** The tensor with a module's numbers, by its writer. */
+    private static final List<String> MAIN = List.of(PACKED, QWEIGHT, "weight");
 
     /** Reads one value for each column of a row. */
     private interface Rows {
@@ -93,7 +95,7 @@ final class QuantizedMatrix {
      * {@code a.weight_packed}; the name itself for a tensor that stands for itself, and null for other parts.
      */
     static String matrix(String name, QuantizationMethods methods) {
-        for (String main : new String[]{PACKED, AWQ})
+        for (String main : MAIN)
             if (name.endsWith("." + main))
             return name.substring(0, name.length() - main.length()) + "weight";
         return !methods.methods().isEmpty() && COMPANIONS.stream().anyMatch(name::endsWith) ? null : name;
@@ -117,7 +119,7 @@ final class QuantizedMatrix {
         Module module = new Module(from, name.substring(0, name.length() - "weight".length()), methods);
         if (module.has(PACKED, Method.COMPRESSED_TENSORS))
             return module.packed();
-        if (module.has(AWQ, Method.AWQ))
+        if (module.has(QWEIGHT, Method.AWQ))
             return module.awq();
         Checkpoint.Entry weight = module.find("weight");
         if (weight == null || methods.methods().isEmpty())
@@ -132,7 +134,7 @@ final class QuantizedMatrix {
     /** All tensors of the quantised matrix {@code name}, as they are stored. */
     static List<HostTensor> parts(Checkpoint from, String name) {
         String module = name.substring(0, name.lastIndexOf('.'));
-        return Stream.concat(Stream.of(".weight", "." + PACKED, "." + AWQ), COMPANIONS.stream())
+        return Stream.concat(MAIN.stream().map(part -> "." + part), COMPANIONS.stream())
                 .map(part -> from.find(module + part)).filter(Objects::nonNull).toList();
     }
 
@@ -319,7 +321,7 @@ final class QuantizedMatrix {
         }
 
         QuantizedMatrix awq() {
-            Checkpoint.Entry packed = get(AWQ, "I32");
+            Checkpoint.Entry packed = get(QWEIGHT, "I32");
             int columns = matrix(packed)[0];
             int words = packed.tensor().shape()[1];
             int rows = words * 8;
@@ -461,7 +463,7 @@ final class QuantizedMatrix {
 
         /** Where the module's main tensor is. */
         private String main() {
-            for (String part : new String[]{PACKED, AWQ, "weight"})
+            for (String part : MAIN)
                 if (find(part) != null)
                 return find(part).where();
             throw new AssertionError(prefix);

@@ -43,6 +43,8 @@ class QuantizedMatrixTest {
             Map.entry("tensor", DType.BF16), Map.entry("every_e4m3", DType.BF16),
             Map.entry("every_e5m2", DType.BF16), Map.entry("plain", DType.BF16));
 
+    private static final String FLOAT8 = "'quant_method':'compressed-tensors','format':'float-quantized'";
+
     static Path formats(String name) {
         try {
             return Path.of(QuantizedMatrixTest.class.getResource("/formats/" + name).toURI());
@@ -96,11 +98,9 @@ class QuantizedMatrixTest {
         return new QuantizedCopy.Tensor("F8_E4M3", shape, bytes);
     }
 
-    private static final String PLAIN = "'quant_method':'compressed-tensors','format':'float-quantized'";
-
     @Test
     void float8HasZeroPointsAndAnOrderOfColumns(@TempDir Path folder) throws IOException {
-        try (Checkpoint checkpoint = checkpoint(folder, PLAIN, Map.of("a.weight", float8(2, 4), "a.weight_scale",
+        try (Checkpoint checkpoint = checkpoint(folder, FLOAT8, Map.of("a.weight", float8(2, 4), "a.weight_scale",
                 QuantizedCopy.floats(new float[]{1, 10, 2, 20}, 2, 2), "a.weight_zero_point", float8(2, 2),
                 "a.weight_g_idx", new QuantizedCopy.Tensor("I32", new int[]{4},
                         QuantizedCopy.integers(1, 4, (_, i) -> i % 2).bytes())));
@@ -126,7 +126,7 @@ class QuantizedMatrixTest {
 
     @Test
     void scalesOfCachesAreNoWeights(@TempDir Path folder) throws IOException {
-        try (Checkpoint checkpoint = checkpoint(folder, PLAIN,
+        try (Checkpoint checkpoint = checkpoint(folder, FLOAT8,
                 Map.of("attn.k_zero_point", float8(1), "attn.v_zero_point",
                         float8(1), "attn.k_scale", float8(1), "norm.weight",
                         QuantizedCopy.floats(new float[]{1}, 1)))) {
@@ -144,6 +144,13 @@ class QuantizedMatrixTest {
                     .hasMessageEndingWith("model.safetensors: a.%s: expected only where config.json's quant_method is"
                             + " %s, found [%s]", part, expected, method);
         }
+    }
+
+    @Test
+    void otherMethodsExpectNoZeroPoints() {
+        for (String method : new String[]{"awq", "fp8"})
+            assertThat(QuantizationMethods.of(Fields.parse("config.json",
+                    "{\"quantization_config\": {\"quant_method\": \"%s\"}}".formatted(method))).zeroPoints()).isFalse();
     }
 
     /** Only where every part's configuration says so. */

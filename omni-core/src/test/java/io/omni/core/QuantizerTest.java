@@ -208,15 +208,17 @@ class QuantizerTest {
         Path out = folder.resolve("out");
         Quantizer.quantize(model, out, DType.Q4, progress -> {
         });
+        Path shard;
+        byte[] bytes;
         try (Checkpoint checkpoint = Checkpoint.open(model, name -> true)) {
             Checkpoint.Entry entry = checkpoint.entry("thinker.lm_head.weight_scale");
-            byte[] bytes = Files.readAllBytes(entry.file());
-            int at = new String(bytes, StandardCharsets.ISO_8859_1).indexOf(new String(
-                    entry.tensor().data().toArray(ValueLayout.JAVA_BYTE), StandardCharsets.ISO_8859_1));
-            bytes[at] ^= 1;
-            Files.delete(entry.file());
-            Files.write(entry.file(), bytes);
+            shard = entry.file();
+            bytes = Files.readAllBytes(shard);
+            String scales = new String(entry.tensor().data().toArray(ValueLayout.JAVA_BYTE),
+                    StandardCharsets.ISO_8859_1);
+            bytes[new String(bytes, StandardCharsets.ISO_8859_1).indexOf(scales)] ^= 1;
         }
+        Files.write(shard, bytes);
         assertThatThrownBy(() -> Quantizer.quantize(model, out, DType.Q4, progress -> {
         })).isInstanceOf(CheckpointException.class).hasMessageContaining("holds something else than ");
     }

@@ -251,7 +251,7 @@ public interface BehaviourConformance extends Subject {
         }
     }
 
-    /** Four threads, each with scopes and arguments of its own. */
+    /** None may be refused because another is under way; threads have scopes and arguments of their own. */
     @Test
     default void operationsRunOnSeveralThreadsAtOnce() throws Exception {
         try (ExecutorService pool = Executors.newFixedThreadPool(4)) {

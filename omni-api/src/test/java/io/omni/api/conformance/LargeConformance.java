@@ -25,8 +25,6 @@ import org.junit.jupiter.api.Test;
 
 /** Sizes as models have them, one large at a time: what is shared out, tiled or held in buffers of fixed sizes. */
 public interface LargeConformance extends Subject {
-    DType[] NARROW = {DType.BF16, DType.F16};
-
     @Test
     default void linearOfLargeSizes() {
         for (DType type : matrixTypes())
@@ -91,20 +89,6 @@ public interface LargeConformance extends Subject {
                 Definitions.multiply(a.values(), b.values()), 70, 301);
     }
 
-    /** Special numbers in every lane of a vector, and in the rest. */
-    @Test
-    default void clampOfManyNumbers() {
-        float[] special = {Float.NaN, Float.POSITIVE_INFINITY, -1, 0.5f, Float.NEGATIVE_INFINITY};
-        float[] values = new float[67 * 7];
-        float[] expected = new float[values.length];
-        for (int i = 0; i < values.length; i++) {
-            values[i] = special[i % special.length];
-            expected[i] = Float.isNaN(values[i]) ? Float.NaN : Math.clamp(values[i], -0.25f, 2);
-        }
-        cases().check("clamp", backend().tensorOps().clamp(backend().tensor(values, 67, 7), -0.25f, 2),
-                Definitions.doubles(expected), 67, 7);
-    }
-
     @Test
     default void rotaryOfManyHeads() {
         Argument x = cases().activation(5, 32 * 128);
@@ -141,63 +125,6 @@ public interface LargeConformance extends Subject {
         }
     }
 
-    /** The window of the call, when the cache keeps more. */
-    @Test
-    default void attendCachedThroughANarrowerWindow() {
-        AttentionOps ops = backend().attentionOps();
-        Attention a = new Attention(2, 1, 16, true, 5);
-        Argument k = cases().activation(90, 16);
-        Argument v = cases().activation(90, 16);
-        try (KvCache cache = backend().cache(new CacheSpec(1, 1, 16, 64))) {
-            ops.append(List.of(cache), 0, k.tensor(), v.tensor(), new Packed(0, 90));
-            for (int n : new int[]{1, 20}) {
-                Argument q = cases().activation(n, 32);
-                cases().check("attendCached", ops.attend(q.tensor(), List.of(cache), 0, new Packed(0, n), a),
-                        Definitions.attend(q.values(), k.values(), v.values(), new Packed(0, n), new Packed(0, 90), a),
-                        n, 32);
-            }
-        }
-    }
-
-    /** Scores so far apart that exp overflows without the maximum, which is the last of all, in another block. */
-    @Test
-    default void attendScoresFarApart() {
-        Argument[] kv = farApart();
-        Attention a = new Attention(1, 1, 1, 1, false, 0);
-        float[] ones = new float[131];
-        Arrays.fill(ones, 1);
-        Tensor queries = backend().tensor(ones, 131, 1);
-        Packed packed = new Packed(0, 131);
-        cases().check("attend", backend().attentionOps().attend(queries, kv[0].tensor(), kv[1].tensor(), packed, a),
-                Definitions.attend(Definitions.doubles(ones), kv[0].values(), kv[1].values(), packed, packed, a), 131,
-                1);
-    }
-
-    @Test
-    default void attendCachedScoresFarApart() {
-        AttentionOps ops = backend().attentionOps();
-        Argument[] kv = farApart();
-        Argument q = cases().activation(new float[]{1, -1}, 2, 1);
-        Attention a = new Attention(1, 1, 1, 1, false, 0);
-        try (KvCache cache = backend().cache(new CacheSpec(1, 1, 1, 0))) {
-            ops.append(List.of(cache), 0, kv[0].tensor(), kv[1].tensor(), new Packed(0, 131));
-            cases().check("attendCached", ops.attend(q.tensor(), List.of(cache), 0, new Packed(0, 2), a),
-                    Definitions.attend(q.values(), kv[0].values(), kv[1].values(), new Packed(0, 2),
-                            new Packed(0, 131), a),
-                    2, 1);
-        }
-    }
-
-    /** 131 keys, whole numbers of eight bits, so that products are exact, and values. */
-    private Argument[] farApart() {
-        float[] keys = new float[131];
-        for (int i = 0; i < keys.length; i++)
-            keys[i] = i % 3 == 0 ? 0 : -500;
-        keys[20] = 298;
-        keys[130] = 300;
-        return new Argument[]{cases().activation(keys, 131, 1), cases().activation(131, 1)};
-    }
-
     /** As many sequences as a batch has, choosing from more tokens than a block of them. */
     @Test
     default void sampleOfManyTokens() {
@@ -221,53 +148,6 @@ public interface LargeConformance extends Subject {
                         .as("%s, step %d", sampling, step).containsExactly(tokens);
             }
             samplers.forEach(Sampler::close);
-        }
-    }
-
-    @Test
-    default void linearOfANarrowBias() {
-        for (DType type : NARROW) {
-            Argument x = cases().activation(3, 32);
-            Argument w = cases().matrix(DType.F32, 64, 32);
-            Argument bias = cases().weight(WeightRole.VECTOR, type, 64);
-            cases().check("linear",
-                    backend().tensorOps().linear(x.tensor(), w.tensor(), bias.tensor(), Activation.NONE),
-                    Definitions.linear(x.values(), w.values(), bias.values(), 3, 32, 64, Activation.NONE), 3, 64);
-        }
-    }
-
-    @Test
-    default void rotaryOfANarrowNorm() {
-        for (DType type : NARROW) {
-            Argument x = cases().activation(3, 2 * 64);
-            Argument table = cases().activation(3, 2, 32);
-            Argument norm = cases().weight(WeightRole.VECTOR, type, 64);
-            cases().check("rotary", backend().attentionOps().rotary(x.tensor(), norm.tensor(), 1e-6f, table.tensor()),
-                    Definitions.rotary(Definitions.rmsNorm(x.values(), norm.values(), 1e-6f), table.values(), 3, 32), 3,
-                    2 * 64);
-        }
-    }
-
-    @Test
-    default void conv1dOfANarrowBias() {
-        for (DType type : NARROW) {
-            Argument x = cases().activation(9, 6);
-            Argument w = cases().weight(WeightRole.CONV1D, DType.F32, 40, 6, 3);
-            Argument bias = cases().weight(WeightRole.VECTOR, type, 40);
-            cases().check("conv1d",
-                    backend().convOps().conv1d(x.tensor(), w.tensor(), bias.tensor(), Conv1d.dilated(1)),
-                    Definitions.conv1d(x.values(), w.values(), bias.values(), 9, 6, 40, 3, Conv1d.dilated(1)), 7, 40);
-        }
-    }
-
-    /** Checkpoints store vectors so. */
-    @Test
-    default void rmsNormOfNarrowWeights() {
-        for (DType type : NARROW) {
-            Argument x = cases().activation(3, 67);
-            Argument w = cases().weight(WeightRole.VECTOR, type, 67);
-            cases().check("rmsNorm", backend().tensorOps().rmsNorm(x.tensor(), w.tensor(), 1e-6f),
-                    Definitions.rmsNorm(x.values(), w.values(), 1e-6f), 3, 67);
         }
     }
 }
