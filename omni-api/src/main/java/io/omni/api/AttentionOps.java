@@ -75,10 +75,11 @@ public interface AttentionOps {
      */
     default void append(List<KvCache> caches, int layer, Tensor k, Tensor v, Packed packed) {
         Shapes.append(caches, layer, k, v, packed);
+        List<HostKvCache> own = HostKvCache.of(backend(), caches);
         float[] keys = Shapes.own(k, backend()).toFloats();
         float[] values = Shapes.own(v, backend()).toFloats();
         for (int i = 0; i < packed.sequences(); i++)
-            ((HostKvCache) caches.get(i)).append(layer, keys, values, packed.offsets()[i], packed.length(i));
+            own.get(i).append(layer, keys, values, packed.offsets()[i], packed.length(i));
     }
 
     /**
@@ -93,13 +94,14 @@ public interface AttentionOps {
      */
     default Tensor attend(Tensor q, List<KvCache> caches, int layer, Packed packed, Attention attention) {
         int[] shape = Shapes.attend(q, caches, layer, packed, attention);
+        List<HostKvCache> own = HostKvCache.of(backend(), caches);
         double[] queries = doubles(q);
         double[] result = new double[queries.length];
         int row = attention.heads() * attention.headDim();
         for (int i = 0; i < packed.sequences(); i++) {
             if (packed.length(i) == 0)
                 continue;
-            HostKvCache cache = (HostKvCache) caches.get(i);
+            HostKvCache cache = own.get(i);
             int from = packed.offsets()[i] * row;
             int to = packed.offsets()[i + 1] * row;
             double[] part = Definitions.attend(Arrays.copyOfRange(queries, from, to), cache.keys(layer),

@@ -8,7 +8,7 @@ import java.util.Set;
  *
  * <p>
  * Operations throw {@link IllegalArgumentException} for shapes, types or values that do not fit, for a tensor of another
- * backend; {@link IllegalStateException} for a closed tensor, scope or backend, or when no scope is open; and
+ * backend or a cache of one; {@link IllegalStateException} for a closed tensor, scope or backend, or when no scope is open; and
  * {@link OutOfMemoryException} when there is no room. None of them changes anything when it throws.
  */
 public interface Backend extends AutoCloseable {
@@ -57,7 +57,7 @@ public interface Backend extends AutoCloseable {
      *             if the type is not in {@link #cacheTypes}
      */
     default KvCache cache(CacheSpec spec) {
-        return new HostKvCache(spec);
+        return new HostKvCache(this, spec);
     }
 
     /** Linear algebra, norms, elementwise functions, rows, sampling. */

@@ -1,20 +1,37 @@
 package io.omni.api;
 
+import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.List;
 
 /** The cache of a backend that has none of its own: float arrays on the heap that double as they grow. */
-class HostKvCache implements KvCache {
+public class HostKvCache implements KvCache {
+    private final Backend backend;
     private final CacheSpec spec;
     private final float[][] keys;
     private final float[][] values;
     private final int[] lengths;
     private boolean closed;
 
-    HostKvCache(CacheSpec spec) {
+    /** An empty cache for the default operations of this backend. */
+    public HostKvCache(Backend backend, CacheSpec spec) {
+        this.backend = backend;
         this.spec = spec;
         keys = new float[spec.layers()][0];
         values = new float[spec.layers()][0];
         lengths = new int[spec.layers()];
+    }
+
+    /** These caches, if all are open and of this backend. */
+    static List<HostKvCache> of(Backend backend, List<KvCache> caches) {
+        List<HostKvCache> own = new ArrayList<>();
+        for (KvCache cache : caches) {
+            if (!(cache instanceof HostKvCache host) || host.backend != backend)
+                throw new IllegalArgumentException("a cache of another backend");
+            host.checkOpen();
+            own.add(host);
+        }
+        return own;
     }
 
     @Override
@@ -29,7 +46,6 @@ class HostKvCache implements KvCache {
 
     /** Adds {@code n} tokens, from token {@code from} of the arrays on. */
     void append(int layer, float[] k, float[] v, int from, int n) {
-        checkOpen();
         int width = width();
         int needed = (lengths[layer] + n) * width;
         if (needed > keys[layer].length) {
@@ -48,13 +64,11 @@ class HostKvCache implements KvCache {
 
     /** [length, kvHeads · headDim]. */
     double[] keys(int layer) {
-        checkOpen();
         return Definitions.doubles(Arrays.copyOf(keys[layer], lengths[layer] * width()));
     }
 
     /** [length, kvHeads · headDim]. */
     double[] values(int layer) {
-        checkOpen();
         return Definitions.doubles(Arrays.copyOf(values[layer], lengths[layer] * width()));
     }
 

@@ -2,7 +2,12 @@ package io.omni.api;
 
 /**
  * Owns the tensors that operations make on one thread while it is the innermost open scope there, and frees them when it
- * closes. Scopes nest; a scope is closed by the thread that opened it, the innermost first.
+ * closes. Scopes nest.
+ *
+ * <p>
+ * A scope belongs to the thread that opened it: every call of another thread throws {@link IllegalStateException}, and so
+ * does closing a scope while one within it is open, and keeping or detaching once it is closed. None of these changes
+ * anything.
  */
 public interface Scope extends AutoCloseable {
     /**
@@ -14,7 +19,7 @@ public interface Scope extends AutoCloseable {
     /** Takes a tensor out of this scope for good: the caller owns it, may pass it to other threads, and closes it. */
     Tensor detach(Tensor tensor);
 
-    /** Frees what the scope still owns. Closing twice does nothing. */
+    /** Frees what the scope still owns. Closing twice does nothing, on any thread. */
     @Override
     void close();
 }

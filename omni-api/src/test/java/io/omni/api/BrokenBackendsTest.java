@@ -405,7 +405,7 @@ class BrokenBackendsTest {
                                 ? super.convTranspose1d(x, weight, bias, stride, left, right)
                                 : super.convTranspose1d(x, weight, bias, stride, left + 1, right - 1);
                     }
-                }), mutation("truncate", "one too many", b -> b.caches = spec -> new HostKvCache(spec) {
+                }), mutation("truncate", "one too many", b -> b.caches = spec -> new HostKvCache(b, spec) {
                     @Override
                     public void truncate(int length) {
                         super.truncate(Math.max(0, length - 1));

@@ -109,31 +109,46 @@ public class PlainBackend implements Backend {
     }
 
     private final class PlainScope implements Scope {
+        private final Deque<PlainScope> open = scopes.get();
         private final Set<Tensor> tensors = Collections.newSetFromMap(new IdentityHashMap<>());
+        private boolean closed;
 
         @Override
         public Tensor keep(Tensor tensor) {
+            checkUsable();
             if (tensors.remove(tensor)) {
-                Iterator<PlainScope> open = scopes.get().iterator();
-                while (open.next() != this) {
+                Iterator<PlainScope> outwards = open.iterator();
+                while (outwards.next() != this) {
                 }
-                if (open.hasNext())
-                    open.next().tensors.add(tensor);
+                if (outwards.hasNext())
+                    outwards.next().tensors.add(tensor);
             }
             return tensor;
         }
 
         @Override
         public Tensor detach(Tensor tensor) {
+            checkUsable();
             tensors.remove(tensor);
             return tensor;
         }
 
         @Override
         public void close() {
-            scopes.get().remove(this);
+            if (closed)
+                return;
+            checkUsable();
+            if (open.peek() != this)
+                throw new IllegalStateException("a scope within this one is still open");
+            open.pop();
+            closed = true;
             tensors.forEach(Tensor::close);
             tensors.clear();
+        }
+
+        private void checkUsable() {
+            if (closed || open != scopes.get())
+                throw new IllegalStateException("the scope is closed, or of another thread");
         }
     }
 

@@ -65,5 +65,7 @@ final class CudaScope implements Scope {
     private void checkOpen() {
         if (closed)
             throw new IllegalStateException("a closed scope");
+        if (work != backend.work())
+            throw new IllegalStateException("a scope of another thread");
     }
 }

@@ -63,14 +63,19 @@ final class OnnxScope implements Scope {
     void checkOpen() {
         if (closed)
             throw new IllegalStateException("the scope is closed");
+        checkThread();
+    }
+
+    private void checkThread() {
+        if (Thread.currentThread() != thread)
+            throw new IllegalStateException("the scope was opened by thread " + thread.getName());
     }
 
     @Override
     public void close() {
         if (closed)
             return;
-        if (Thread.currentThread() != thread)
-            throw new IllegalStateException("the scope was opened by thread " + thread.getName());
+        checkThread();
         if (work.scope != this)
             throw new IllegalStateException("a scope within this one is still open");
         closed = true;

@@ -15,6 +15,7 @@ import io.omni.api.Conv1d;
 import io.omni.api.Conv2d;
 import io.omni.api.ConvOps;
 import io.omni.api.DType;
+import io.omni.api.HostKvCache;
 import io.omni.api.HostTensor;
 import io.omni.api.KvCache;
 import io.omni.api.MoeOps;
@@ -30,8 +31,6 @@ import io.omni.api.WeightRole;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
-import java.lang.reflect.InvocationHandler;
-import java.lang.reflect.Proxy;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -250,15 +249,6 @@ class OnnxBackendTest {
         }
     }
 
-    /** A cache of the definitions: omni-api makes one for a backend that overrides nothing. */
-    private KvCache plainCache(CacheSpec spec) {
-        InvocationHandler defaults = (proxy, method, args) -> method.isDefault()
-                ? InvocationHandler.invokeDefault(proxy, method, args)
-                : null;
-        return ((Backend) Proxy.newProxyInstance(Backend.class.getClassLoader(), new Class<?>[]{Backend.class},
-                defaults)).cache(spec);
-    }
-
     @ParameterizedTest
     @ValueSource(booleans = {true, false})
     void cachedAttention(boolean fused) {
@@ -269,7 +259,7 @@ class OnnxBackendTest {
             var spec = new CacheSpec(2, 2, 16, window);
             var attention = new Attention(4, 2, 16, true, window);
             List<KvCache> mine = List.of(backend.cache(spec), backend.cache(spec));
-            List<KvCache> theirs = List.of(plainCache(spec), plainCache(spec));
+            List<KvCache> theirs = List.of(new HostKvCache(backend, spec), new HostKvCache(backend, spec));
             int[][] lengths = {{3, 1}, {1, 1}, {0, 7}, {70, 1}, {1, 66}, {1, 1}, {9, 130}, {1, 0}};
             for (int[] step : lengths)
                 try (Scope _ = backend.scope()) {
@@ -489,7 +479,7 @@ class OnnxBackendTest {
         var spec = new CacheSpec(1, 1, 4, 0);
         try (Backend other = Backends.load("onnx"); KvCache theirs = other.cache(spec); Scope _ = backend.scope()) {
             Tensor k = random(1, 4);
-            for (KvCache cache : List.of(theirs, plainCache(spec)))
+            for (KvCache cache : List.of(theirs, new HostKvCache(backend, spec)))
                 assertThatThrownBy(
                         () -> backend.attentionOps().append(List.of(cache), 0, k, k, new Packed(0, 1)))
                         .isInstanceOf(IllegalArgumentException.class);
@@ -512,7 +502,7 @@ class OnnxBackendTest {
                     var attention = new Attention(4, 2, 16, causal, window);
                     var spec = new CacheSpec(1, 2, 16, window);
                     List<KvCache> mine = List.of(backend.cache(spec), backend.cache(spec));
-                    List<KvCache> theirs = List.of(plainCache(spec), plainCache(spec));
+                    List<KvCache> theirs = List.of(new HostKvCache(backend, spec), new HostKvCache(backend, spec));
                     for (int[] lengths : new int[][]{{9, 2}, {3, 0}, {1, 1}, {4, 80}, {1, 1}})
                         try (Scope _ = backend.scope()) {
                             var packed = Packed.ofLengths(lengths);
