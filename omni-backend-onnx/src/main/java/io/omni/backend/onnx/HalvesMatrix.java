@@ -35,7 +35,6 @@ final class HalvesMatrix implements IntegerMatrix {
     private final int rows;
     private final int columns;
     private final int parts;
-    private final boolean must;
     /** Parts that the low halves are multiplied by. */
     private final int lowParts;
     /** [columns, rows], as the operator wants them. */
@@ -44,8 +43,7 @@ final class HalvesMatrix implements IntegerMatrix {
     /** [rows], the steps. */
     private final Storage scales;
 
-    HalvesMatrix(HostTensor host, NativeMemory memory, int parts, boolean must) {
-        this.must = must;
+    HalvesMatrix(HostTensor host, NativeMemory memory, int parts) {
         this.parts = parts;
         lowParts = Math.max(1, parts - 1);
         rows = host.shape()[0];
@@ -97,7 +95,7 @@ final class HalvesMatrix implements IntegerMatrix {
             lows.set(ValueLayout.JAVA_BYTE, at, (byte) (value - (upper << 8)));
         }
         // beside one huge element, others would be nothing
-        return must || lost * step * step <= MOST_LOST * MOST_LOST * (square - (double) largest * largest);
+        return lost * step * step <= MOST_LOST * MOST_LOST * (square - (double) largest * largest);
     }
 
     /** Bytes [parts · n, columns], those of them for the low halves, and the step of each row, [n, 1]. */

@@ -48,15 +48,10 @@ sealed interface IntegerMatrix extends AutoCloseable permits BlockMatrix, Halves
         };
     }
 
-    /**
-     * The matrix, or null if a row is not finite or would lose too much. The caller closes it.
-     *
-     * @param must
-     *            whether a row may lose whatever it does: there is no other form
-     */
-    static IntegerMatrix of(HostTensor host, NativeMemory memory, int parts, boolean must) {
+    /** The matrix, or null if a row is not finite or would lose too much. The caller closes it. */
+    static IntegerMatrix of(HostTensor host, NativeMemory memory, int parts) {
         IntegerMatrix matrix = host.dtype() == DType.BF16
-                ? new HalvesMatrix(host, memory, parts, must)
+                ? new HalvesMatrix(host, memory, parts)
                 : new BlockMatrix(host, memory, parts);
         var written = new AtomicBoolean(true);
         int columns = matrix.columns();

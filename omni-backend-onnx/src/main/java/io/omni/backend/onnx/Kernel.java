@@ -57,17 +57,17 @@ final class Kernel {
      * @return null if some weight cannot be written as integers, or has no room and another form
      */
     static Kernel of(OnnxBackend backend, List<HostTensor> weights, boolean alone) {
-        boolean must = weights.stream().anyMatch(weight -> weight.dtype().isQuantized());
+        boolean onlySo = weights.stream().allMatch(weight -> weight.dtype().isQuantized());
         long bytes = weights.stream().mapToLong(IntegerMatrix::bytes).sum();
-        if (!must && !backend.memory().hasRoom(bytes, backend.roomForIntegers()))
+        if (!onlySo && !backend.memory().hasRoom(bytes, backend.roomForIntegers()))
             return null;
         if (weights.size() == 1)
-            return product(backend, weights, alone, must);
-        Kernel kernel = product(backend, weights.subList(0, 2), alone, must);
+            return product(backend, weights, alone);
+        Kernel kernel = product(backend, weights.subList(0, 2), alone);
         if (kernel == null)
             return null;
         try {
-            kernel.next = product(backend, weights.subList(2, 3), alone, must);
+            kernel.next = product(backend, weights.subList(2, 3), alone);
             return kernel.next == null ? null : kernel;
         } finally {
             if (kernel.next == null)
@@ -76,7 +76,7 @@ final class Kernel {
     }
 
     /** Of one weight, or silu(x · gateᵀ) · (x · upᵀ). */
-    private static Kernel product(OnnxBackend backend, List<HostTensor> weights, boolean alone, boolean must) {
+    private static Kernel product(OnnxBackend backend, List<HostTensor> weights, boolean alone) {
         NativeMemory memory = backend.memory();
         long bytes = weights.stream().mapToLong(IntegerMatrix::bytes).sum();
         List<IntegerMatrix> matrices = new ArrayList<>();
@@ -86,8 +86,8 @@ final class Kernel {
         boolean made = false;
         try {
             for (HostTensor weight : weights) {
-                IntegerMatrix matrix = IntegerMatrix.of(weight, memory, backend.parts(weight.dtype()), must);
-                if (matrix == null && must)
+                IntegerMatrix matrix = IntegerMatrix.of(weight, memory, backend.parts(weight.dtype()));
+                if (matrix == null && weight.dtype().isQuantized())
                     throw new BackendException(weight.name() + " holds numbers that are not finite");
                 if (matrix == null)
                     return null;

@@ -8,6 +8,7 @@ import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.stream.Stream;
 
 /** A tensor: elements in memory, or a node of a pending graph that will compute them. */
 final class OnnxArray implements Tensor {
@@ -53,6 +54,11 @@ final class OnnxArray implements Tensor {
     /** The weight's elements if they can be laid out as integers, else null. */
     HostTensor host() {
         return host;
+    }
+
+    /** Whether recorded operations can read these weights: only kernels multiply by blocks. */
+    static boolean areRecordable(Tensor... weights) {
+        return Stream.of(weights).noneMatch(weight -> weight.dtype().isQuantized());
     }
 
     synchronized boolean hasKernels() {

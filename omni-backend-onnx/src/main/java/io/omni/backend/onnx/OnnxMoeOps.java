@@ -9,8 +9,10 @@ import io.omni.api.Definitions;
 import io.omni.api.MoeOps;
 import io.omni.api.MoeWeights;
 import io.omni.api.MoeWeights.SharedExpert;
+import io.omni.api.Scope;
 import io.omni.api.Shapes;
 import io.omni.api.Tensor;
+import io.omni.api.TensorOps;
 import io.omni.backend.onnx.Graph.Output;
 import io.omni.backend.onnx.Graph.Value;
 import io.omni.backend.onnx.Storage.OnnxType;
@@ -64,7 +66,8 @@ final class OnnxMoeOps implements MoeOps {
 
     private Tensor routed(OnnxArray x, MoeWeights weights, int[] chosen, float[] share, int topK) {
         int[] shape = x.shape();
-        if (x.dim(0) == 1 && ((OnnxArray) weights.gate().getFirst()).host() == null)
+        if (x.dim(0) == 1 && ((OnnxArray) weights.gate().getFirst()).host() == null
+                && Arrays.stream(chosen).allMatch(expert -> isRecordable(weights, expert)))
             return backend.record(shape, r -> one(r, x, weights, chosen, share), x);
         Storage rows = Storage.allocate(backend.memory(), OnnxType.FLOAT, chosen.length, shape[1]);
         try {
@@ -89,6 +92,11 @@ final class OnnxMoeOps implements MoeOps {
         for (int i = 0; i < chosen.length; i++)
             outputs[i] = expert(r, value, weights, chosen[i], each[i]);
         return outputs.length == 1 ? outputs[0] : r.node("Sum", outputs);
+    }
+
+    private static boolean isRecordable(MoeWeights weights, int expert) {
+        return OnnxArray.areRecordable(weights.gate().get(expert), weights.up().get(expert),
+                weights.down().get(expert));
     }
 
     private static Value expert(Recording r, Value x, MoeWeights weights, int expert, Value share) {
@@ -117,11 +125,17 @@ final class OnnxMoeOps implements MoeOps {
             token[place[i]] = i / topK;
         }
         int[] active = java.util.stream.IntStream.range(0, count.length).filter(i -> count[i] > 0).toArray();
+        int width = x.dim(1);
         x.materialize();
-        active = runAsIntegers(x, weights, active, start, count, token, rows);
-        for (int i = 0; i < active.length;) {
-            int n = active.length - i >= EXPERTS_A_RUN ? EXPERTS_A_RUN : 1;
-            runExperts(x, weights, Arrays.copyOfRange(active, i, i + n), start, count, token, rows);
+        int[] others = runAsIntegers(x, weights, active, start, count, token, rows);
+        for (int expert : others)
+            if (!isRecordable(weights, expert))
+            runMixed(x, weights, expert, Arrays.copyOfRange(token, start[expert], start[expert] + count[expert]),
+                    slice(rows, start[expert], count[expert], width));
+        int[] recorded = Arrays.stream(others).filter(expert -> isRecordable(weights, expert)).toArray();
+        for (int i = 0; i < recorded.length;) {
+            int n = recorded.length - i >= EXPERTS_A_RUN ? EXPERTS_A_RUN : 1;
+            runExperts(x, weights, Arrays.copyOfRange(recorded, i, i + n), start, count, token, rows);
             i += n;
         }
         return place;
@@ -165,6 +179,19 @@ final class OnnxMoeOps implements MoeOps {
             sorted.release();
         }
         return Arrays.stream(experts).filter(left::contains).toArray();
+    }
+
+    /** An expert of blocks and of floats that cannot be written as integers: each matrix in its own way. */
+    private void runMixed(OnnxArray x, MoeWeights weights, int expert, int[] tokens, Storage result) {
+        TensorOps ops = backend.tensorOps();
+        try (Scope _ = backend.scope()) {
+            var y = (OnnxArray) ops.gatedMlp(ops.gather(x, backend.tensor(tokens, tokens.length)),
+                    weights.gate().get(expert), weights.up().get(expert), weights.down().get(expert));
+            y.materialize();
+            result.memory.copyFrom(y.storage().memory);
+        } finally {
+            result.release();
+        }
     }
 
     private Kernel kernel(MoeWeights weights, int expert) {

@@ -58,6 +58,8 @@ final class OnnxTensorOps implements TensorOps {
         Tensor product = backend.multiply(shape, x, gate, up, down);
         if (product != null)
             return product;
+        if (!OnnxArray.areRecordable(gate, up, down))
+            return TensorOps.super.gatedMlp(x, gate, up, down);
         return backend.record(shape, r -> {
             Value y = r.gatedMlp(matrix(r, x), (OnnxArray) gate, (OnnxArray) up, (OnnxArray) down, null);
             return shape.length == 2 ? y : r.reshape(y, r.numbers(Recording.longs(shape)));

@@ -671,15 +671,17 @@ class OnnxBackendTest {
     @ValueSource(ints = {1, 3, 150})
     void expertsOfSeveralKinds(int tokens) {
         DType[][] kinds = {{DType.BF16, DType.BF16, DType.BF16}, {DType.Q8, DType.BF16, DType.Q4},
-                {DType.Q8, DType.Q4, DType.BF16}, {DType.F32, DType.F32, DType.F32}};
+                {DType.Q8, DType.Q4, DType.BF16}, {DType.F32, DType.F32, DType.F32},
+                {DType.Q8, DType.F32, DType.Q4}};
         try (Scope _ = backend.scope()) {
             List<Tensor> gate = new ArrayList<>();
             List<Tensor> up = new ArrayList<>();
             List<Tensor> down = new ArrayList<>();
             for (int i = 0; i < 8; i++) {
-                gate.add(matrix(kinds[i % 4][0], 96, 64));
-                up.add(matrix(kinds[i % 4][1], 96, 64));
-                down.add(matrix(kinds[i % 4][2], 64, 96));
+                DType[] kind = kinds[i % kinds.length];
+                gate.add(matrix(kind[0], 96, 64));
+                up.add(matrix(kind[1], 96, 64));
+                down.add(matrix(kind[2], 64, 96));
             }
             var weights = new MoeWeights(weight(WeightRole.MATRIX, DType.F32, 8, 64), gate, up, down, null);
             MoeOps plain = () -> backend;
@@ -728,6 +730,10 @@ class OnnxBackendTest {
             x[5] = 0;
             Tensor row = backend.tensor(x, 1, 64);
             agree(ops().linear(row, w), plain().linear(row, w));
+            // beside blocks as well
+            Tensor up = matrix(DType.Q8, 32, 64);
+            Tensor down = matrix(DType.BF16, 64, 32);
+            agree(ops().gatedMlp(row, w, up, down), plain().gatedMlp(row, w, up, down), 1e-4);
         }
     }
 
