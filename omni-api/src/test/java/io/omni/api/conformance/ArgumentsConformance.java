@@ -113,13 +113,19 @@ public interface ArgumentsConformance extends Subject {
         float[] values = {1, 2};
         Tensor copied = backend().tensor(values, 2);
         values[0] = 9;
+        copied.toFloats()[1] = 9;
         assertThat(copied.toFloats()).containsExactly(1, 2);
         assertThat(copied.backend()).isSameAs(backend());
         assertThat(copied.dtype().isFloating()).isTrue();
         assertThat(catchThrowable(copied::toInts)).isInstanceOf(IllegalStateException.class);
         Tensor ids = backend().tensor(new int[]{Integer.MIN_VALUE, -1, Integer.MAX_VALUE}, 3);
         assertThat(ids.dtype()).isEqualTo(DType.I32);
+        ids.toInts()[0] = 9;
         assertThat(ids.toInts()).containsExactly(Integer.MIN_VALUE, -1, Integer.MAX_VALUE);
+        int[] numbers = {4, 5};
+        Tensor own = backend().tensor(numbers, 2);
+        numbers[0] = 9;
+        assertThat(own.toInts()).containsExactly(4, 5);
     }
 
     @Test
@@ -177,12 +183,17 @@ public interface ArgumentsConformance extends Subject {
     /** One tensor of a call; {@code fixed} is a dimension whose size the other arguments fix, or −1. */
     record Slot(Kind kind, WeightRole role, int fixed, int... shape) {
         Tensor make(Backend backend, int more) {
+            return make(backend, more, 0);
+        }
+
+        /** Elements are others for each {@code variant}, but for ids. */
+        Tensor make(Backend backend, int more, int variant) {
             int[] sizes = shape.clone();
             if (more != 0)
                 sizes[fixed] += more;
             float[] values = new float[(int) HostTensor.size(sizes)];
             for (int i = 0; i < values.length; i++)
-                values[i] = (i * 7 % 11 - 5) / 4f;
+                values[i] = ((i + variant) * 7 % 11 - 5) / 4f;
             return switch (kind) {
                 case FLOATS, ROWS -> backend.tensor(values, sizes);
                 case IDS -> backend.tensor(new int[values.length], sizes);
@@ -194,15 +205,20 @@ public interface ArgumentsConformance extends Subject {
     /** An operation, and what it takes. */
     record Call(String name, List<Slot> slots, Operation operation) {
         interface Operation {
-            void run(Backend backend, Tensor[] t);
+            Tensor run(Backend backend, Tensor[] t);
         }
 
         Tensor[] arguments(Backend backend) {
-            return slots.stream().map(slot -> slot.make(backend, 0)).toArray(Tensor[]::new);
+            return arguments(backend, 0);
         }
 
-        void run(Backend backend, Tensor[] arguments) {
-            operation.run(backend, arguments);
+        Tensor[] arguments(Backend backend, int variant) {
+            return slots.stream().map(slot -> slot.make(backend, 0, variant)).toArray(Tensor[]::new);
+        }
+
+        /** The result, if the operation makes a tensor, or null. */
+        Tensor run(Backend backend, Tensor[] arguments) {
+            return operation.run(backend, arguments);
         }
 
         private static Slot floats(int fixed, int... shape) {
@@ -259,7 +275,7 @@ public interface ArgumentsConformance extends Subject {
                             vector(8)),
                     of("clamp", (b, t) -> b.tensorOps().clamp(t[0], 0, 1), floats(-1, 2, 8)), of("sample", (b, t) -> {
                         try (Sampler sampler = b.tensorOps().sampler(Sampling.greedy(), 8, new int[0])) {
-                            b.tensorOps().sample(t[0], List.of(sampler));
+                            return b.tensorOps().sample(t[0], List.of(sampler));
                         }
                     }, floats(1, 1, 8)));
         }
@@ -295,6 +311,7 @@ public interface ArgumentsConformance extends Subject {
                         try (KvCache cache = b.cache(new CacheSpec(1, 1, 8, 0))) {
                             try {
                                 b.attentionOps().append(List.of(cache), 0, t[0], t[1], packed);
+                                return null;
                             } finally {
                                 assertThat(cache.length(0)).isIn(0, 3);
                             }
@@ -303,12 +320,12 @@ public interface ArgumentsConformance extends Subject {
                     of("attendCached", (b, t) -> cached(b, t[0], attention), floats(0, 2, 16)));
         }
 
-        private static void cached(Backend backend, Tensor q, Attention attention) {
+        private static Tensor cached(Backend backend, Tensor q, Attention attention) {
             AttentionOps ops = backend.attentionOps();
             try (KvCache cache = backend.cache(new CacheSpec(1, 1, 8, 0))) {
                 Tensor kv = backend.tensor(new float[16], 2, 8);
                 ops.append(List.of(cache), 0, kv, kv, new Packed(0, 2));
-                ops.attend(q, List.of(cache), 0, new Packed(0, 2), attention);
+                return ops.attend(q, List.of(cache), 0, new Packed(0, 2), attention);
             }
         }
 

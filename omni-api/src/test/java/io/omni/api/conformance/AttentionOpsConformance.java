@@ -6,12 +6,14 @@ import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
 import io.omni.api.Attention;
 import io.omni.api.AttentionOps;
+import io.omni.api.Backend;
 import io.omni.api.CacheSpec;
 import io.omni.api.DType;
 import io.omni.api.Definitions;
 import io.omni.api.KvCache;
 import io.omni.api.Packed;
 import io.omni.api.Rope;
+import io.omni.api.Scope;
 import io.omni.api.Tensor;
 import io.omni.api.conformance.Cases.Argument;
 import java.util.ArrayList;
@@ -33,6 +35,15 @@ public interface AttentionOpsConformance extends Subject {
         }
         assertThatThrownBy(() -> backend().attentionOps().rotaryTable(backend().tensor(new float[5], 1, 5),
                 Rope.axial(16, 1e4))).isInstanceOf(IllegalArgumentException.class);
+    }
+
+    /** Long contexts, and positions before the first, as far as float32 angles tell them apart. */
+    @Test
+    default void rotaryTableFarFromZero() {
+        Rope rope = Rope.standard(64, 1e6);
+        float[] positions = {-1, -300, 1, 32_767, 32_768, 65_537, 131_071, 1e6f};
+        cases().check("rotaryTable", backend().attentionOps().rotaryTable(backend().tensor(positions, 1, 8), rope),
+                Definitions.rotaryTable(positions, 8, rope), 8, 2, rope.pairs());
     }
 
     @Test
@@ -191,6 +202,48 @@ public interface AttentionOpsConformance extends Subject {
         assertThatThrownBy(() -> new CacheSpec(1, 1, 8, 0, DType.Q8)).isInstanceOf(IllegalArgumentException.class);
     }
 
+    /** A half goes to the even number, and what is nearer to another is not cut off. */
+    @Test
+    default void attendCachedInEightBitsRounds() {
+        assumeTrue(backend().cacheTypes().contains(DType.I8), "no caches in eight bits");
+        AttentionOps ops = backend().attentionOps();
+        float[] values = new float[32];
+        for (int i = 1; i < values.length; i++)
+            values[i] = (i % 2 == 0 ? 0.5f : 0.9f) * (i % 4 < 2 ? 1 : -1) + i / 8;
+        values[0] = 127;
+        float[] butTheFirst = new float[32];
+        Arrays.fill(butTheFirst, 1, 32, 1);
+        try (KvCache cache = backend().cache(new CacheSpec(1, 1, 32, 0, DType.I8))) {
+            Argument v = cases().activation(values, 1, 32);
+            ops.append(List.of(cache), 0, v.tensor(), v.tensor(), new Packed(0, 1));
+            // of one key, attention gives the value, and without its largest number precision counts for the others
+            Tensor kept = backend().tensorOps().multiply(ops.attend(cases().activation(1, 32).tensor(), List.of(cache),
+                    0, new Packed(0, 1), new Attention(1, 1, 32, true, 0)), backend().tensor(butTheFirst, 32));
+            double[] expected = Definitions.doubles(Definitions.eightBits(values, 32));
+            expected[0] = 0;
+            cases().check("attendCached", kept, expected, 1, 32);
+        }
+    }
+
+    /** Caches do not mix, as tensors do not. */
+    @Test
+    default void attendCachedRefusesACacheOfAnotherBackend() {
+        AttentionOps ops = backend().attentionOps();
+        Tensor x = cases().activation(1, 8).tensor();
+        Packed one = new Packed(0, 1);
+        try (Backend other = another();
+                Scope scope = other.scope();
+                KvCache cache = other.cache(new CacheSpec(1, 1, 8, 0))) {
+            assertThatThrownBy(() -> ops.append(List.of(cache), 0, x, x, one))
+                    .isInstanceOf(IllegalArgumentException.class);
+            assertThat(cache.length(0)).isZero();
+            Tensor foreign = other.tensor(new float[8], 1, 8);
+            other.attentionOps().append(List.of(cache), 0, foreign, foreign, one);
+            assertThatThrownBy(() -> ops.attend(x, List.of(cache), 0, one, new Attention(1, 1, 8, true, 0)))
+                    .isInstanceOf(IllegalArgumentException.class);
+        }
+    }
+
     private static float[] joined(float[] a, float[] b) {
         float[] all = Arrays.copyOf(a, a.length + b.length);
         System.arraycopy(b, 0, all, a.length, b.length);
@@ -222,22 +275,29 @@ public interface AttentionOpsConformance extends Subject {
     default void truncateOfAWindow() {
         Attention a = new Attention(2, 1, 8, true, 5);
         for (int length : new int[]{300, 299, 256, 255, 64, 3, 0})
-            try (KvCache cache = backend().cache(new CacheSpec(2, 1, 8, 5))) {
-                Sequence sequence = new Sequence(cache);
-                for (int i = 0; i < 3; i++)
-                    step(List.of(sequence), new int[]{100}, a);
-                boolean refused = false;
-                try {
-                    cache.truncate(length);
-                    sequence.truncate(length * 8);
-                } catch (IllegalArgumentException e) {
-                    refused = true;
-                }
-                assertThat(refused && (length == 300 || length == 0)).as("refusing %d of 300", length).isFalse();
-                assertThat(cache.length(0)).isEqualTo(refused ? 300 : length);
-                step(List.of(sequence), new int[]{1}, a);
-                step(List.of(sequence), new int[]{7}, a);
+            truncate(a, List.of(100, 100, 100), length);
+        for (int length = 0; length <= 140; length++)
+            truncate(a, List.of(9, 131), length);
+    }
+
+    private void truncate(Attention a, List<Integer> steps, int length) {
+        int all = steps.stream().mapToInt(n -> n).sum();
+        try (KvCache cache = backend().cache(new CacheSpec(2, 1, 8, a.window()))) {
+            Sequence sequence = new Sequence(cache);
+            for (int n : steps)
+                step(List.of(sequence), new int[]{n}, a);
+            boolean refused = false;
+            try {
+                cache.truncate(length);
+                sequence.truncate(length * 8);
+            } catch (IllegalArgumentException e) {
+                refused = true;
             }
+            assertThat(refused && (length == all || length == 0)).as("refusing %d of %d", length, all).isFalse();
+            assertThat(cache.length(0)).isEqualTo(refused ? all : length);
+            step(List.of(sequence), new int[]{1}, a);
+            step(List.of(sequence), new int[]{7}, a);
+        }
     }
 
     /** A cache, and what was appended to each of its two layers. */

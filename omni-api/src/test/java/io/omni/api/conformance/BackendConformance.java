@@ -27,6 +27,7 @@ public abstract class BackendConformance
             SmallModelConformance,
             EdgeConformance,
             LargeConformance,
+            SamplingConformance,
             WeightMemoryConformance {
     /** System property with the seed that repeats a failure. */
     public static final String SEED = "omni.conformance.seed";

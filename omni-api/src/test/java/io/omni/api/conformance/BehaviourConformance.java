@@ -80,6 +80,28 @@ public interface BehaviourConformance extends Subject {
         assertThatThrownBy(kept[0]::toInts).isInstanceOf(IllegalStateException.class);
     }
 
+    /** A scope is its thread's alone, and none closes before one within it; a refused call changes nothing. */
+    @Test
+    default void scopesRefuseOtherThreadsAndAnotherOrder() throws Exception {
+        try (Scope outer = backend().scope()) {
+            Tensor ids = cases().ids(1, 2);
+            try (Scope inner = backend().scope()) {
+                assertThatThrownBy(outer::close).isInstanceOf(IllegalStateException.class);
+                for (Runnable call : List.<Runnable>of(inner::close, () -> outer.keep(ids), () -> outer.detach(ids)))
+                    assertThatThrownBy(() -> onAnotherThread(call)).hasRootCauseInstanceOf(IllegalStateException.class);
+                assertThat(inner.keep(cases().ids(3)).toInts()).containsExactly(3);
+            }
+            assertThat(ids.toInts()).containsExactly(1, 2);
+            Scope closed = backend().scope();
+            Tensor lost = cases().ids(5);
+            closed.close();
+            onAnotherThread(closed::close);
+            assertThatThrownBy(() -> closed.keep(lost)).isInstanceOf(IllegalStateException.class);
+            assertThatThrownBy(() -> closed.detach(ids)).isInstanceOf(IllegalStateException.class);
+            assertThat(cases().ids(4).toInts()).containsExactly(4);
+        }
+    }
+
     @Test
     default void closingTwiceDoesNothing() {
         Scope scope = backend().scope();
@@ -188,6 +210,11 @@ public interface BehaviourConformance extends Subject {
         Tensor one = cases().activation(1, 2).tensor();
         backend().attentionOps().append(List.of(cache), 0, one, one, row);
         cache.close();
+        try (KvCache beside = backend().cache(new CacheSpec(1, 1, 2, 0))) {
+            assertThatThrownBy(() -> backend().attentionOps().append(List.of(beside, cache), 0, open, open,
+                    Packed.ofLengths(1, 1))).isInstanceOf(IllegalStateException.class);
+            assertThat(beside.length(0)).isZero();
+        }
         cache.close();
         assertThat(cache.bytes()).isZero();
         assertThatThrownBy(() -> cache.truncate(0)).isInstanceOf(IllegalStateException.class);
@@ -202,6 +229,12 @@ public interface BehaviourConformance extends Subject {
                 other.tensor(new float[1], 1);
             }
         }).isInstanceOf(IllegalStateException.class);
+    }
+
+    /** Declared, and no excuse for anything: products of bfloat16 activations are well within. */
+    @Test
+    default void precisionIsThatOfSomeArithmetic() {
+        assertThat(backend().precision()).isBetween(1e-9, 0.05);
     }
 
     @Test
@@ -251,19 +284,44 @@ public interface BehaviourConformance extends Subject {
         }
     }
 
-    /** None may be refused because another is under way; threads have scopes and arguments of their own. */
+    /** None may be refused because another is under way, or take its numbers; threads have arguments of their own. */
     @Test
     default void operationsRunOnSeveralThreadsAtOnce() throws Exception {
-        try (ExecutorService pool = Executors.newFixedThreadPool(4)) {
-            List<Future<?>> threads = new ArrayList<>();
-            for (int i = 0; i < 4; i++)
-                threads.add(pool.submit(() -> {
+        int threads = 4;
+        List<List<float[]>> alone = new ArrayList<>();
+        for (int i = 0; i < threads; i++)
+            alone.add(results(i));
+        try (ExecutorService pool = Executors.newFixedThreadPool(threads)) {
+            List<Future<List<List<float[]>>>> running = new ArrayList<>();
+            for (int i = 0; i < threads; i++) {
+                int variant = i;
+                running.add(pool.submit(() -> {
+                    List<List<float[]>> repeats = new ArrayList<>();
                     for (int repeat = 0; repeat < 5; repeat++)
-                        Call.all().forEach(call -> inAScope(backend(), call));
+                        repeats.add(results(variant));
+                    return repeats;
                 }));
-            for (Future<?> thread : threads)
-                thread.get();
+            }
+            for (int i = 0; i < threads; i++)
+                for (List<float[]> together : running.get(i).get())
+                    for (int call = 0; call < together.size(); call++)
+                        cases().check(Call.all().get(call).name(), backend().tensor(together.get(call),
+                                together.get(call).length), Definitions.doubles(alone.get(i).get(call)));
         }
+    }
+
+    /** What each operation makes of the arguments of this variant; nothing for one that makes no tensor. */
+    private List<float[]> results(int variant) {
+        List<float[]> results = new ArrayList<>();
+        for (Call call : Call.all())
+            try (Scope scope = backend().scope()) {
+                Tensor[] arguments = call.arguments(backend(), variant);
+                Tensor result = call.run(backend(), arguments);
+                results.add(result == null ? new float[0] : result.toFloats());
+                for (Tensor argument : arguments)
+                    argument.close();
+            }
+        return results;
     }
 
     /** Memory for tasks that happen to run side by side may come on top; what a call leaves would be there 200 times. */

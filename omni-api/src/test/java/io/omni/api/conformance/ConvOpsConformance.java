@@ -86,7 +86,7 @@ public interface ConvOpsConformance extends Subject {
     default void conv2dOfOtherKernels() {
         for (int[] kernel : new int[][]{{1, 1}, {1, 4}, {5, 2}, {9, 3}})
             for (Conv2d conv : new Conv2d[]{new Conv2d(1, 0), new Conv2d(2, 1)})
-                for (Activation f : new Activation[]{Activation.NONE, Activation.RELU, Activation.GELU_TANH}) {
+                for (Activation f : Activation.values()) {
                     Argument x = cases().activation(3, 6, 5, 4);
                     Argument w = cases().weight(WeightRole.CONV2D, DType.F32, 7, 4, kernel[0], kernel[1]);
                     cases().check("conv2d", backend().convOps().conv2d(x.tensor(), w.tensor(), null, conv, f),

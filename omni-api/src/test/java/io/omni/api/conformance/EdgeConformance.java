@@ -26,6 +26,7 @@ import org.junit.jupiter.api.Test;
 /** Where operations are easily wrong though ordinary arguments go well; each test starts with its operation's name. */
 public interface EdgeConformance extends Subject {
     DType[] NARROW = {DType.BF16, DType.F16};
+    int[][] RANKS = {{37}, {2, 3, 37}, {2, 1, 3, 8}};
 
     /** Rows are all dimensions but the last, be there none or three; output widths end beside every block of a kernel. */
     @Test
@@ -102,8 +103,9 @@ public interface EdgeConformance extends Subject {
         x.tensor().close();
         seen.close();
         part.close();
-        // room for something else where x was
-        cases().activation(4, 6).tensor().toFloats();
+        // something else where x was, and what it shared memory with
+        for (int i = 0; i < 20; i++)
+            cases().activation(1 + i % 6, 6).tensor().toFloats();
         cases().check("concat", alone, Arrays.copyOfRange(x.values(), 4, 12), 2, 4);
         cases().check("permute", same, x.values(), 6, 4);
         assertThat(ops.reshape(cases().ids(1, 2, 3, 4), 2, 2).toInts()).containsExactly(1, 2, 3, 4);
@@ -264,49 +266,6 @@ public interface EdgeConformance extends Subject {
                 Definitions.linear(x.values(), w.values(), null, 3, 24, 5, Activation.NONE), 3, 5);
     }
 
-    /** Equal logits at the limit of top-k are all kept; NaN never is; where nothing is left, token 0. */
-    @Test
-    default void sampleTiesAndNothing() {
-        float nan = Float.NaN;
-        float inf = Float.POSITIVE_INFINITY;
-        float[][] rows = {{nan, nan, nan, nan}, {-inf, -inf, -inf, -inf}, {nan, -inf, 2, 2}, {nan, -1e30f, nan, nan},
-                {1, 1, 1, 1}, {0, -0f, 0, -0f}, {5, 4, 4, 4}, {-inf, 3, nan, -inf}};
-        for (float[] row : rows)
-            for (int topK : new int[]{0, 1, 2, 4, 9})
-                for (boolean random : new boolean[]{false, true}) {
-                    Sampling sampling = new Sampling(random, 1, topK, 1, 1, new int[0], topK);
-                    HostSampler expected = new HostSampler(sampling, 4, new int[0]);
-                    try (Sampler sampler = backend().tensorOps().sampler(sampling, 4, new int[0])) {
-                        for (int i = 0; i < 6; i++)
-                            assertThat(backend().tensorOps().sample(backend().tensor(row, 1, 4), List.of(sampler))
-                                    .toInts()).as("%s of %s", sampling, Arrays.toString(row))
-                                    .containsExactly(expected.next(row, 0));
-                    }
-                }
-        Sampling all = new Sampling(false, 1, 0, 1, 1, new int[]{0, 1, 2}, 0);
-        try (Sampler sampler = backend().tensorOps().sampler(all, 3, new int[0])) {
-            assertThat(backend().tensorOps().sample(backend().tensor(new float[]{1, 2, 3}, 1, 3), List.of(sampler))
-                    .toInts()).as("everything suppressed").containsExactly(0);
-        }
-    }
-
-    /** The penalty multiplies what is negative, once for a token however often it was seen, and not what is suppressed. */
-    @Test
-    default void samplePenalty() {
-        Sampling sampling = new Sampling(false, 1, 0, 1, 2, new int[]{3}, 0);
-        try (Sampler sampler = backend().tensorOps().sampler(sampling, 4, new int[]{0, 0, 3})) {
-            // 3 would win; 0 counts as 1.5, twice penalised as 0.75
-            assertThat(backend().tensorOps().sample(backend().tensor(new float[]{3, 1, -9, 9}, 1, 4), List.of(sampler))
-                    .toInts()).containsExactly(0);
-        }
-        try (Sampler sampler = backend().tensorOps().sampler(sampling, 4, new int[]{0})) {
-            // −1 counts as −2, and then the drawn token is in the sequence as well
-            Tensor logits = backend().tensor(new float[]{-1, -1.5f, -2.5f, 9}, 1, 4);
-            assertThat(backend().tensorOps().sample(logits, List.of(sampler)).toInts()).containsExactly(1);
-            assertThat(backend().tensorOps().sample(logits, List.of(sampler)).toInts()).containsExactly(0);
-        }
-    }
-
     /** Special numbers in every lane of a vector, and in the rest. */
     @Test
     default void clampOfManyNumbers() {
@@ -366,5 +325,139 @@ public interface EdgeConformance extends Subject {
             cases().check("rmsNorm", backend().tensorOps().rmsNorm(x.tensor(), w.tensor(), 1e-6f),
                     Definitions.rmsNorm(x.values(), w.values(), 1e-6f), 3, 67);
         }
+    }
+
+    @Test
+    default void addOfAnyRank() {
+        for (int[] shape : RANKS) {
+            Argument a = cases().activation(shape);
+            Argument b = cases().activation(shape);
+            Argument row = cases().activation(last(shape));
+            cases().check("add", backend().tensorOps().add(a.tensor(), b.tensor()),
+                    Definitions.add(a.values(), b.values()), shape);
+            cases().check("add", backend().tensorOps().add(a.tensor(), row.tensor()),
+                    Definitions.add(a.values(), row.values()), shape);
+        }
+    }
+
+    @Test
+    default void multiplyOfAnyRank() {
+        for (int[] shape : RANKS) {
+            Argument a = cases().activation(shape);
+            Argument b = cases().activation(shape);
+            Argument row = cases().activation(last(shape));
+            cases().check("multiply", backend().tensorOps().multiply(a.tensor(), b.tensor()),
+                    Definitions.multiply(a.values(), b.values()), shape);
+            cases().check("multiply", backend().tensorOps().multiply(a.tensor(), row.tensor()),
+                    Definitions.multiply(a.values(), row.values()), shape);
+        }
+    }
+
+    @Test
+    default void addScaledOfAnyRank() {
+        for (int[] shape : RANKS) {
+            Argument a = cases().activation(shape);
+            Argument b = cases().activation(shape);
+            Argument scale = cases().vector(last(shape));
+            cases().check("addScaled", backend().tensorOps().addScaled(a.tensor(), b.tensor(), scale.tensor()),
+                    Definitions.add(a.values(), Definitions.multiply(b.values(), scale.values())), shape);
+        }
+    }
+
+    @Test
+    default void rmsNormOfAnyRank() {
+        for (int[] shape : RANKS) {
+            Argument x = cases().activation(shape);
+            Argument w = cases().vector(last(shape));
+            cases().check("rmsNorm", backend().tensorOps().rmsNorm(x.tensor(), w.tensor(), 1e-6f),
+                    Definitions.rmsNorm(x.values(), w.values(), 1e-6f), shape);
+        }
+    }
+
+    @Test
+    default void layerNormOfAnyRank() {
+        for (int[] shape : RANKS) {
+            Argument x = cases().activation(shape);
+            Argument w = cases().vector(last(shape));
+            Argument b = cases().vector(last(shape));
+            cases().check("layerNorm", backend().tensorOps().layerNorm(x.tensor(), w.tensor(), b.tensor(), 1e-5f),
+                    Definitions.layerNorm(x.values(), w.values(), b.values(), 1e-5f), shape);
+        }
+    }
+
+    /** The mean of the squares less the square of the mean would be wrong; numbers of eight bits, so that they are exact. */
+    @Test
+    default void layerNormFarFromZero() {
+        for (int width : new int[]{64, 2050}) {
+            float[] values = cases().normal(3, width);
+            for (int i = 0; i < values.length; i++)
+                values[i] = 40 + Math.round(4 * values[i]) / 4f;
+            Argument x = cases().activation(values, 3, width);
+            Argument w = cases().vector(width);
+            Argument b = cases().vector(width);
+            cases().check("layerNorm", backend().tensorOps().layerNorm(x.tensor(), w.tensor(), b.tensor(), 1e-5f),
+                    Definitions.layerNorm(x.values(), w.values(), b.values(), 1e-5f), 3, width);
+        }
+    }
+
+    @Test
+    default void gatedMlpOfAnyRank() {
+        Argument gate = cases().matrix(DType.F32, 64, 32);
+        Argument up = cases().matrix(DType.F32, 64, 32);
+        Argument down = cases().matrix(DType.F32, 32, 64);
+        for (int[] shape : new int[][]{{32}, {2, 3, 32}}) {
+            Argument x = cases().activation(shape);
+            cases().check("gatedMlp",
+                    backend().tensorOps().gatedMlp(x.tensor(), gate.tensor(), up.tensor(), down.tensor()),
+                    TensorOpsConformance.gated(x.values(), gate.values(), up.values(), down.values(),
+                            x.values().length / 32, 32, 64),
+                    shape);
+        }
+    }
+
+    /** A checkpoint may keep some matrices as they were. */
+    @Test
+    default void gatedMlpOfMixedTypes() {
+        List<DType> types = matrixTypes();
+        for (int i = 0; i < types.size(); i++)
+            for (int rows : new int[]{1, 9}) {
+                Argument x = cases().activation(rows, 32);
+                Argument gate = cases().matrix(types.get(i), 64, 32);
+                Argument up = cases().matrix(types.get((i + 1) % types.size()), 64, 32);
+                Argument down = cases().matrix(types.get((i + 2) % types.size()), 32, 64);
+                cases().check("gatedMlp",
+                        backend().tensorOps().gatedMlp(x.tensor(), gate.tensor(), up.tensor(), down.tensor()),
+                        TensorOpsConformance.gated(x.values(), gate.values(), up.values(), down.values(), rows, 32, 64),
+                        rows, 32);
+            }
+    }
+
+    @Test
+    default void permuteOfAnyRank() {
+        for (int[] shape : new int[][]{{5}, {3, 4}, {2, 3, 4}, {33, 65}, {2, 3, 1, 4, 2}, {3, 0, 2}}) {
+            Argument x = cases().activation(shape);
+            int rank = shape.length;
+            for (int turn = 0; turn < rank; turn++) {
+                int[] axes = new int[rank];
+                int[] permuted = new int[rank];
+                for (int i = 0; i < rank; i++)
+                    permuted[i] = shape[axes[i] = (i + turn) % rank];
+                cases().check("permute", backend().tensorOps().permute(x.tensor(), axes),
+                        Definitions.permute(x.values(), shape, axes), permuted);
+            }
+        }
+    }
+
+    /** More entries than sixteen bits number. */
+    @Test
+    default void embeddingOfManyEntries() {
+        Argument table = cases().weight(WeightRole.EMBEDDING, DType.BF16, 70_001, 4);
+        int[] ids = {65_535, 65_536, 70_000, 0, 4_464};
+        cases().check("embedding", backend().tensorOps().embedding(table.tensor(), cases().ids(ids)),
+                Definitions.embedding(table.values(), 4, ids), ids.length, 4);
+    }
+
+    private static int last(int[] shape) {
+        return shape[shape.length - 1];
     }
 }

@@ -42,6 +42,26 @@ public interface MoeOpsConformance extends Subject {
                     tied.expected(x.values(), 3, topK, true), 3, 32);
     }
 
+    /** Experts, and matrices of an expert, of different types, as a checkpoint that keeps some layers as they were has them. */
+    @Test
+    default void moeOfMixedTypes() {
+        List<DType> types = matrixTypes();
+        for (DType router : new DType[]{DType.BF16, DType.F16}) {
+            List<Argument> gate = new ArrayList<>();
+            List<Argument> up = new ArrayList<>();
+            List<Argument> down = new ArrayList<>();
+            for (int i = 0; i < 6; i++) {
+                gate.add(cases().matrix(types.get(i % types.size()), 64, 32));
+                up.add(cases().matrix(types.get((i + 1) % types.size()), 64, 32));
+                down.add(cases().matrix(types.get((i + 2) % types.size()), 32, 64));
+            }
+            List<Argument> shared = List.of(gate.get(0), up.get(1), down.get(2), cases().matrix(router, 1, 32));
+            Layer layer = new Layer(32, 64, cases().matrix(router, 6, 32), gate, up, down, shared);
+            for (int tokens : new int[]{1, 12})
+                check(layer, tokens, 3, true);
+        }
+    }
+
     /** As many experts as the released models have, and choices. */
     @Test
     default void moeOfManyExperts() {
