@@ -13,6 +13,7 @@ import io.omni.api.TensorOps;
 import io.omni.backend.onnx.Graph.Attribute;
 import io.omni.backend.onnx.Graph.Value;
 import io.omni.backend.onnx.Storage.OnnxType;
+import java.util.Arrays;
 import java.util.List;
 
 /** Sampling is the default, on the host: a step's logits are where its data leave. */
@@ -240,12 +241,24 @@ final class OnnxTensorOps implements TensorOps {
     private Tensor scatter(Tensor base, Tensor index, Tensor rows, String reduction) {
         int[] shape = Shapes.scatter(base, index, rows);
         checkIndexes(index, base.dim(0));
+        boolean anyOrder = reduction.equals("none") || areDistinct(index);
         return backend.record(shape, r -> {
+            Value from = r.floats((OnnxArray) base);
             if (rows.size() == 0)
-                return r.node("Identity", r.floats((OnnxArray) base));
-            Value at = r.cast(r.value((OnnxArray) index), OnnxType.INT64);
-            return r.node("ScatterND", with("reduction", reduction), r.floats((OnnxArray) base),
-                    r.node("Unsqueeze", "", NONE, OnnxType.INT64, at, integers(1L)), r.floats((OnnxArray) rows));
+                return r.node("Identity", from);
+            Value at = r.node("Unsqueeze", "", NONE, OnnxType.INT64,
+                    r.cast(r.value((OnnxArray) index), OnnxType.INT64), integers(1L));
+            if (anyOrder)
+                return r.node("ScatterND", with("reduction", reduction), from, at, r.floats((OnnxArray) rows));
+            Value everywhere = r.node("Expand", "", NONE, OnnxType.INT64, at, r.numbers(Recording.longs(rows.shape())));
+            return r.node("ScatterElements", "", new Attribute[]{with("axis", 0), with("reduction", reduction)}, from,
+                    everywhere, r.floats((OnnxArray) rows));
         }, base, index, rows);
+    }
+
+    /** ScatterND adds with several threads, which lose what they add to one row at the same time. */
+    private static boolean areDistinct(Tensor index) {
+        return !((OnnxArray) index).isPending()
+                && Arrays.stream(index.toInts()).distinct().count() == index.size();
     }
 }
