@@ -19,8 +19,10 @@ import io.omni.api.Tensor;
 import io.omni.api.TensorOps;
 import io.omni.api.WeightRole;
 import io.omni.api.conformance.Cases.Argument;
+import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
+import java.util.stream.IntStream;
 import org.junit.jupiter.api.Test;
 
 /** Where operations are easily wrong though ordinary arguments go well; each test starts with its operation's name. */
@@ -53,6 +55,48 @@ public interface EdgeConformance extends Subject {
                 new double[10], 2, 5);
     }
 
+    /** Squares that sixteen bits do not hold. */
+    @Test
+    default void rmsNormOfLargeAndSmallNumbers() {
+        for (float scale : new float[]{1000, 1e-3f}) {
+            float[] values = cases().normal(3, 67);
+            for (int i = 0; i < values.length; i++)
+                values[i] *= scale;
+            Argument x = cases().activation(values, 3, 67);
+            Argument w = cases().vector(67);
+            cases().check("rmsNorm", backend().tensorOps().rmsNorm(x.tensor(), w.tensor(), 1e-9f),
+                    Definitions.rmsNorm(x.values(), w.values(), 1e-9f), 3, 67);
+        }
+    }
+
+    /** Sines of whole numbers, which every type holds, far from zero. */
+    @Test
+    default void snakeBetaFarFromZero() {
+        float[] values = new float[4 * 33];
+        for (int i = 0; i < values.length; i++)
+            values[i] = 3 * i - 200;
+        snakeBeta(values, 0);
+    }
+
+    /** An exponent of e beside which 1e-9 counts. */
+    @Test
+    default void snakeBetaOfALowBeta() {
+        float[] values = new float[4 * 33];
+        for (int i = 0; i < values.length; i++)
+            values[i] = Math.scalb(i % 17 - 8f, -10);
+        snakeBeta(values, -21);
+    }
+
+    private void snakeBeta(float[] values, float beta) {
+        Argument x = cases().activation(values, 4, 33);
+        Argument a = cases().weight(WeightRole.VECTOR, DType.F32, new float[33], 33);
+        float[] same = new float[33];
+        Arrays.fill(same, beta);
+        Argument b = cases().weight(WeightRole.VECTOR, DType.F32, same, 33);
+        cases().check("snakeBeta", backend().tensorOps().snakeBeta(x.tensor(), a.tensor(), b.tensor()),
+                Definitions.snakeBeta(x.values(), a.values(), b.values()), 4, 33);
+    }
+
     /** The variance of equal numbers is zero, not what rounding leaves of a difference of squares. */
     @Test
     default void layerNormOfEqualNumbers() {
@@ -71,6 +115,53 @@ public interface EdgeConformance extends Subject {
         int[] ids = {3, 0, 3, 1, 2, 2};
         cases().check("embedding", backend().tensorOps().embedding(table.tensor(), backend().tensor(ids, 2, 3)),
                 Definitions.embedding(table.values(), 6, ids), 2, 3, 6);
+    }
+
+    /** An entry twice in a bag, bags of many, of one and of none, and no bags. */
+    @Test
+    default void embeddingBagOfOtherSizes() {
+        Argument table = cases().weight(WeightRole.EMBEDDING, DType.BF16, 9, 13);
+        for (int[] size : new int[][]{{3, 11}, {4, 1}, {3, 0}, {0, 4}}) {
+            int[] ids = new int[size[0] * size[1]];
+            for (int i = 0; i < ids.length; i++)
+                ids[i] = i * i % 9;
+            Argument weights = cases().activation(size);
+            for (boolean weighted : new boolean[]{true, false})
+                cases().check("embeddingBag",
+                        backend().tensorOps().embeddingBag(table.tensor(), backend().tensor(ids, size),
+                                weighted ? weights.tensor() : null),
+                        ids.length == 0
+                                ? new double[size[0] * 13]
+                                : Definitions.embeddingBag(table.values(), 13, ids, size[1],
+                                        weighted ? weights.values() : null),
+                        size[0], 13);
+        }
+    }
+
+    @Test
+    default void sliceOfAnyRank() {
+        TensorOps ops = backend().tensorOps();
+        Argument row = cases().activation(7);
+        cases().check("slice", ops.slice(row.tensor(), 2, 5), Arrays.copyOfRange(row.values(), 2, 5), 3);
+        assertThat(ops.slice(cases().activation(0, 3).tensor(), 0, 0).shape()).containsExactly(0, 3);
+        Tensor ids = ops.slice(backend().tensor(new int[]{1, 2, 3, 4, 5, 6}, 3, 2), 1, 3);
+        assertThat(ids.shape()).containsExactly(2, 2);
+        assertThat(ids.toInts()).containsExactly(3, 4, 5, 6);
+    }
+
+    @Test
+    default void concatOfManyParts() {
+        TensorOps ops = backend().tensorOps();
+        Argument x = cases().activation(9, 2, 5);
+        List<Tensor> parts = new ArrayList<>();
+        for (int i = 0; i < 9; i += 2)
+            parts.add(ops.slice(x.tensor(), i, Math.min(i + 2, 9)));
+        cases().check("concat", ops.concat(parts), x.values(), 9, 2, 5);
+        Tensor ids = ops.concat(List.of(backend().tensor(new int[]{1, 2}, 1, 2),
+                backend().tensor(new int[]{3, 4, 5, 6}, 2, 2), backend().tensor(new int[0], 0, 2),
+                backend().tensor(new int[]{7, 8}, 1, 2)));
+        assertThat(ids.shape()).containsExactly(4, 2);
+        assertThat(ids.toInts()).containsExactly(1, 2, 3, 4, 5, 6, 7, 8);
     }
 
     @Test
@@ -266,18 +357,32 @@ public interface EdgeConformance extends Subject {
                 Definitions.linear(x.values(), w.values(), null, 3, 24, 5, Activation.NONE), 3, 5);
     }
 
-    /** Special numbers in every lane of a vector, and in the rest. */
     @Test
     default void clampOfManyNumbers() {
-        float[] special = {Float.NaN, Float.POSITIVE_INFINITY, -1, 0.5f, Float.NEGATIVE_INFINITY};
-        float[] values = new float[67 * 7];
+        float[] values = special(67 * 7);
         float[] expected = new float[values.length];
-        for (int i = 0; i < values.length; i++) {
-            values[i] = special[i % special.length];
+        for (int i = 0; i < values.length; i++)
             expected[i] = Float.isNaN(values[i]) ? Float.NaN : Math.clamp(values[i], -0.25f, 2);
-        }
         cases().check("clamp", backend().tensorOps().clamp(backend().tensor(values, 67, 7), -0.25f, 2),
                 Definitions.doubles(expected), 67, 7);
+    }
+
+    @Test
+    default void activationOfManyNumbers() {
+        for (Activation f : Activation.values()) {
+            Argument x = cases().activation(special(67 * 7), 67, 7);
+            cases().check("activation", backend().tensorOps().activation(x.tensor(), f),
+                    Definitions.activation(x.values(), f), 67, 7);
+        }
+    }
+
+    /** Special numbers, each of them in every lane of a vector, and in the rest. */
+    private static float[] special(int n) {
+        float[] special = {Float.NaN, Float.POSITIVE_INFINITY, -1, 0.5f, Float.NEGATIVE_INFINITY};
+        float[] values = new float[n];
+        for (int i = 0; i < n; i++)
+            values[i] = special[i % special.length];
+        return values;
     }
 
     @Test
@@ -437,6 +542,10 @@ public interface EdgeConformance extends Subject {
         for (int[] shape : new int[][]{{5}, {3, 4}, {2, 3, 4}, {33, 65}, {2, 3, 1, 4, 2}, {3, 0, 2}}) {
             Argument x = cases().activation(shape);
             int rank = shape.length;
+            int[] swapped = IntStream.range(0, rank).map(i -> i < 2 && rank > 2 ? 1 - i : i).toArray();
+            cases().check("permute", backend().tensorOps().permute(x.tensor(), swapped),
+                    Definitions.permute(x.values(), shape, swapped),
+                    Arrays.stream(swapped).map(axis -> shape[axis]).toArray());
             for (int turn = 0; turn < rank; turn++) {
                 int[] axes = new int[rank];
                 int[] permuted = new int[rank];

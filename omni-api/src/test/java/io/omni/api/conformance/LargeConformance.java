@@ -75,18 +75,18 @@ public interface LargeConformance extends Subject {
 
     @Test
     default void addOfLargeSizes() {
-        Argument a = cases().activation(70, 301);
-        Argument b = cases().activation(70, 301);
+        Argument a = cases().activation(230, 301);
+        Argument b = cases().activation(230, 301);
         cases().check("add", backend().tensorOps().add(a.tensor(), b.tensor()),
-                Definitions.add(a.values(), b.values()), 70, 301);
+                Definitions.add(a.values(), b.values()), 230, 301);
     }
 
     @Test
     default void multiplyOfLargeSizes() {
-        Argument a = cases().activation(70, 301);
-        Argument b = cases().activation(70, 301);
+        Argument a = cases().activation(230, 301);
+        Argument b = cases().activation(230, 301);
         cases().check("multiply", backend().tensorOps().multiply(a.tensor(), b.tensor()),
-                Definitions.multiply(a.values(), b.values()), 70, 301);
+                Definitions.multiply(a.values(), b.values()), 230, 301);
     }
 
     @Test
@@ -123,5 +123,59 @@ public interface LargeConformance extends Subject {
                         n, 4096);
             }
         }
+    }
+
+    @Test
+    default void activationOfLargeSizes() {
+        Argument x = cases().activation(230, 301);
+        for (Activation f : Activation.values())
+            cases().check("activation", backend().tensorOps().activation(x.tensor(), f),
+                    Definitions.activation(x.values(), f), 230, 301);
+    }
+
+    @Test
+    default void gatedMlpOfOddSizes() {
+        for (DType type : matrixTypes())
+            for (int[] size : new int[][]{{1, 40, 52}, {5, 33, 41}, {20, 7, 100}}) {
+                if (!Quantization.fits(type, size[2], size[1]) || !Quantization.fits(type, size[1], size[2]))
+                    continue;
+                Argument x = cases().activation(size[0], size[1]);
+                Argument gate = cases().matrix(type, size[2], size[1]);
+                Argument up = cases().matrix(type, size[2], size[1]);
+                Argument down = cases().matrix(type, size[1], size[2]);
+                cases().check("gatedMlp",
+                        backend().tensorOps().gatedMlp(x.tensor(), gate.tensor(), up.tensor(), down.tensor()),
+                        TensorOpsConformance.gated(x.values(), gate.values(), up.values(), down.values(), size[0],
+                                size[1], size[2]),
+                        size[0], size[1]);
+            }
+    }
+
+    @Test
+    default void embeddingOfLargeSizes() {
+        Argument table = cases().weight(WeightRole.EMBEDDING, DType.BF16, 5, 2050);
+        int[] ids = cases().randomIds(1100, 5);
+        cases().check("embedding", backend().tensorOps().embedding(table.tensor(), cases().ids(ids)),
+                Definitions.embedding(table.values(), 2050, ids), 1100, 2050);
+    }
+
+    @Test
+    default void scatterOfLargeSizes() {
+        Argument base = cases().activation(1500, 6);
+        Argument rows = cases().activation(1200, 6);
+        int[] index = new int[1200];
+        for (int i = 0; i < index.length; i++)
+            index[i] = i * 7 % 1500;
+        cases().check("scatter", backend().tensorOps().scatter(base.tensor(), cases().ids(index), rows.tensor()),
+                Definitions.scatter(base.values(), index, rows.values(), false), 1500, 6);
+    }
+
+    @Test
+    default void scatterAddOfLargeSizes() {
+        Argument base = cases().activation(50, 1030);
+        Argument rows = cases().activation(1200, 1030);
+        int[] index = cases().randomIds(1200, 50);
+        cases().check("scatterAdd", backend().tensorOps().scatterAdd(base.tensor(), cases().ids(index), rows.tensor()),
+                Definitions.scatter(base.values(), index, rows.values(), true), 50, 1030);
     }
 }

@@ -158,27 +158,28 @@ public interface SamplingConformance extends Subject {
     /** As many sequences as a batch has, choosing from more tokens than a block of them. */
     @Test
     default void sampleOfManyTokens() {
-        int vocabulary = 3001;
-        int rows = 12;
-        for (Sampling sampling : new Sampling[]{new Sampling(true, 0.9f, 100, 0.95f, 1.05f, new int[]{5}, 1L << 40),
-                new Sampling(true, 1, 0, 1, 0.8f, new int[0], -3)}) {
-            List<HostSampler> expected = new ArrayList<>();
-            List<Sampler> samplers = new ArrayList<>();
-            for (int i = 0; i < rows; i++) {
-                expected.add(new HostSampler(sampling, vocabulary, new int[]{i}));
-                samplers.add(backend().tensorOps().sampler(sampling, vocabulary, new int[]{i}));
-            }
-            for (int step = 0; step < 3; step++) {
-                float[] logits = cases().normal(rows, vocabulary);
-                int[] tokens = new int[rows];
-                for (int i = 0; i < rows; i++)
-                    tokens[i] = expected.get(i).next(logits, i * vocabulary);
-                cases().exact("sample");
-                assertThat(backend().tensorOps().sample(backend().tensor(logits, rows, vocabulary), samplers).toInts())
-                        .as("%s, step %d", sampling, step).containsExactly(tokens);
-            }
-            samplers.forEach(Sampler::close);
+        drawTogether(new Sampling(true, 0.9f, 100, 0.95f, 1.05f, new int[]{5}, 1L << 40), 3001, 12);
+        drawTogether(new Sampling(true, 1, 0, 1, 0.8f, new int[0], -3), 3001, 12);
+        drawTogether(new Sampling(true, 1, 100, 1, 1, new int[]{70_000}, 6), 70_001, 3);
+    }
+
+    private void drawTogether(Sampling sampling, int vocabulary, int rows) {
+        List<HostSampler> expected = new ArrayList<>();
+        List<Sampler> samplers = new ArrayList<>();
+        for (int i = 0; i < rows; i++) {
+            expected.add(new HostSampler(sampling, vocabulary, new int[]{i}));
+            samplers.add(backend().tensorOps().sampler(sampling, vocabulary, new int[]{i}));
         }
+        for (int step = 0; step < 3; step++) {
+            float[] logits = cases().normal(rows, vocabulary);
+            int[] tokens = new int[rows];
+            for (int i = 0; i < rows; i++)
+                tokens[i] = expected.get(i).next(logits, i * vocabulary);
+            cases().exact("sample");
+            assertThat(backend().tensorOps().sample(backend().tensor(logits, rows, vocabulary), samplers).toInts())
+                    .as("%s, step %d", sampling, step).containsExactly(tokens);
+        }
+        samplers.forEach(Sampler::close);
     }
 
     /** Tokens are kept until their probabilities reach top-p: of four equal ones, at 0.5, two and no third. */
