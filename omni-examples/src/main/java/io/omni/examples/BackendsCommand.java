@@ -6,14 +6,28 @@ import io.omni.api.BackendProvider.Availability.Unavailable;
 import io.omni.api.Backends;
 import io.omni.api.Device;
 import java.io.PrintWriter;
+import java.util.List;
 import java.util.concurrent.Callable;
 import picocli.CommandLine.Command;
+import picocli.CommandLine.ITypeConverter;
 import picocli.CommandLine.Model.CommandSpec;
 import picocli.CommandLine.Spec;
+import picocli.CommandLine.TypeConversionException;
 
 /** {@code omni backends}: what could compute here. */
 @Command(name = "backends", description = "List the backends found, and why one is not available.", mixinStandardHelpOptions = true)
 final class BackendsCommand implements Callable<Integer> {
+    /** The name of a backend that was found, available or not. */
+    static final class Name implements ITypeConverter<String> {
+        @Override
+        public String convert(String name) {
+            List<String> known = Backends.providers().stream().map(BackendProvider::name).toList();
+            if (!known.contains(name))
+                throw new TypeConversionException("unknown backend '" + name + "', expected one of " + known);
+            return name;
+        }
+    }
+
     @Spec
     private CommandSpec spec;
 

@@ -8,12 +8,14 @@ import java.io.PrintWriter;
 import java.nio.file.Path;
 import java.util.EnumSet;
 import java.util.List;
+import java.util.Locale;
 import java.util.Map;
 import java.util.Set;
 import java.util.concurrent.Callable;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Model.CommandSpec;
 import picocli.CommandLine.Option;
+import picocli.CommandLine.ParameterException;
 import picocli.CommandLine.Parameters;
 import picocli.CommandLine.Spec;
 
@@ -23,6 +25,11 @@ final class BenchCommand implements Callable<Integer> {
     /** What can be measured. */
     enum Section {
         DECODER, AUDIO, VISION, SPEECH, LATENCY, GROWTH, ALL
+    }
+
+    /** What matrices are measured in. */
+    enum Weights {
+        BF16, F16, F32, Q8, Q4
     }
 
     @Parameters(arity = "0..*", paramLabel = "SECTION", description = {"What to measure (default: decoder):",
@@ -59,14 +66,14 @@ final class BenchCommand implements Callable<Integer> {
     @Option(names = "--plot", paramLabel = "FILE", description = "growth: draw the curves, as SVG.")
     private Path plot;
 
-    @Option(names = "--backend", paramLabel = "NAME", description = "See 'omni backends'; else the best available.")
+    @Option(names = "--backend", paramLabel = "NAME", converter = BackendsCommand.Name.class, description = "See 'omni backends'; else the best available.")
     private String backend;
 
     @Option(names = "--weights", paramLabel = "TYPE", defaultValue = "bf16", description = "bf16, f16, f32, q8 or q4 (default: ${DEFAULT-VALUE}).")
-    private String weights;
+    private Weights weights;
 
     @Option(names = "--kv-cache", paramLabel = "TYPE", defaultValue = "f32", description = "f32 or q8 (default: ${DEFAULT-VALUE}).")
-    private String kvCache;
+    private RunCommand.Cache kvCache;
 
     @Option(names = "--threads", paramLabel = "N", defaultValue = "0", description = "Threads (default: all processors).")
     private int threads;
@@ -83,26 +90,27 @@ final class BenchCommand implements Callable<Integer> {
         int[] together = batches == null ? new int[]{1} : batches;
         int[] growing = batches == null ? new int[]{1, 2, 4, 8, 16, 32} : batches;
         if (decoderLayers < 1 || prompt < 1 || decode < 1 || rounds < 1)
-            throw new IllegalArgumentException("--layers, --prompt, --decode and --rounds must be 1 or more");
+            throw wrong("--layers, --prompt, --decode and --rounds must be 1 or more");
+        if (threads < 0)
+            throw wrong("--threads is " + threads + ", expected 0 or more");
         for (int[] list : List.of(contexts, prompts, together))
             for (int n : list)
                 if (n < 1)
-                throw new IllegalArgumentException(
-                        n + " in --contexts, --prompts or --batches, expected 1 or more");
+                throw wrong(n + " in --contexts, --prompts or --batches, expected 1 or more");
         if (sections.contains(Section.LATENCY) && model == null)
-            throw new IllegalArgumentException("latency needs --model, a folder with a tokenizer");
+            throw wrong("latency needs --model, a folder with a tokenizer");
         PrintWriter out = spec.commandLine().getOut();
         int cores = threads > 0 ? threads : Runtime.getRuntime().availableProcessors();
         BackendOptions options = new BackendOptions(threads, Map.of());
         try (Backend chosen = backend != null ? Backends.load(backend, options) : Backends.best(options)) {
             out.printf("backend %s, %s (%s), %d threads; real widths, %s weights, random; %s cache%n", chosen.name(),
-                    chosen.device().name(), chosen.device().detail(), cores, weights, kvCache);
+                    chosen.device().name(), chosen.device().detail(), cores, lower(weights), lower(kvCache));
             Roofline roofline = Roofline.measure(chosen, cores);
             out.printf(
                     "roofline: %.1f GB/s read, %.0f GFLOP/s float32 multiply-add, on the host; %.1f GB/s copied by the"
                             + " backend%n",
                     roofline.hostGigabytes(), roofline.gigaflops(), roofline.copiedGigabytes());
-            Bench bench = new Bench(chosen, type(), RunCommand.cacheType(kvCache), rounds, cores, roofline, out);
+            Bench bench = new Bench(chosen, DType.valueOf(weights.name()), kvCache.type, rounds, cores, roofline, out);
             if (sections.isEmpty() || wants(Section.DECODER))
                 new DecoderBench(bench, Bench.config(config -> Bench.decoderOnly(config, decoderLayers)), prompt,
                         decode,
@@ -122,19 +130,15 @@ final class BenchCommand implements Callable<Integer> {
         return 0;
     }
 
-    private boolean wants(Section section) {
-        return sections.contains(section) || sections.contains(Section.ALL);
+    private ParameterException wrong(String message) {
+        return new ParameterException(spec.commandLine(), message);
     }
 
-    private DType type() {
-        return switch (weights) {
-            case "bf16" -> DType.BF16;
-            case "f16" -> DType.F16;
-            case "f32" -> DType.F32;
-            case "q8" -> DType.Q8;
-            case "q4" -> DType.Q4;
-            default -> throw new IllegalArgumentException(
-                    "unknown weights '" + weights + "', expected bf16, f16, f32, q8 or q4");
-        };
+    private static String lower(Enum<?> value) {
+        return value.name().toLowerCase(Locale.ROOT);
+    }
+
+    private boolean wants(Section section) {
+        return sections.contains(section) || sections.contains(Section.ALL);
     }
 }

@@ -23,7 +23,7 @@ final class DemoCommand implements Callable<Integer> {
     @Option(names = "--model", paramLabel = "DIR", description = "A checkpoint of your own instead of the small one.")
     private Path model;
 
-    @Option(names = "--backend", paramLabel = "NAME", description = "See 'omni backends'; else the best available.")
+    @Option(names = "--backend", paramLabel = "NAME", converter = BackendsCommand.Name.class, description = "See 'omni backends'; else the best available.")
     private String backend;
 
     @Spec

@@ -23,7 +23,7 @@ final class ParityCommand implements Callable<Integer> {
     @Option(names = "--media", required = true, paramLabel = "DIR", description = "Where the cases' media paths start.")
     private Path media;
 
-    @Option(names = "--backend", paramLabel = "NAME", description = "See 'omni backends'; else the best available.")
+    @Option(names = "--backend", paramLabel = "NAME", converter = BackendsCommand.Name.class, description = "See 'omni backends'; else the best available.")
     private String backend;
 
     @Option(names = "--case", paramLabel = "NAME", arity = "1..*", description = "Only these cases.")

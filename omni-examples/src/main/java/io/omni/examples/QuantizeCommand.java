@@ -15,6 +15,11 @@ import picocli.CommandLine.Spec;
 final class QuantizeCommand implements Callable<Integer> {
     private static final int WIDTH = 30;
 
+    /** What matrices are written as. */
+    enum Weights {
+        Q8, Q4
+    }
+
     @Option(names = "--model", required = true, paramLabel = "DIR", description = "Checkpoint folder.")
     private Path model;
 
@@ -22,7 +27,7 @@ final class QuantizeCommand implements Callable<Integer> {
     private Path out;
 
     @Option(names = "--weights", required = true, paramLabel = "TYPE", description = "q8 or q4.")
-    private String weights;
+    private Weights weights;
 
     @Spec
     private CommandSpec spec;
@@ -34,14 +39,9 @@ final class QuantizeCommand implements Callable<Integer> {
 
     @Override
     public Integer call() {
-        DType type = switch (weights) {
-            case "q8" -> DType.Q8;
-            case "q4" -> DType.Q4;
-            default -> throw new IllegalArgumentException("unknown weights '" + weights + "', expected q8 or q4");
-        };
         Quantizer.Summary summary;
         try {
-            summary = Quantizer.quantize(model, out, type, this::show);
+            summary = Quantizer.quantize(model, out, DType.valueOf(weights.name()), this::show);
         } finally {
             if (terminal && shown >= 0)
                 spec.commandLine().getErr().println();

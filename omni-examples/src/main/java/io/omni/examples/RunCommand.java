@@ -27,6 +27,7 @@ import java.util.stream.DoubleStream;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Model.CommandSpec;
 import picocli.CommandLine.Option;
+import picocli.CommandLine.ParameterException;
 import picocli.CommandLine.Spec;
 
 /** {@code omni run}: answers conversations from a file. */
@@ -34,6 +35,17 @@ import picocli.CommandLine.Spec;
 final class RunCommand implements Callable<Integer> {
     /** Seconds beside the loading in which the JVM compiles what the request needs. */
     static final double WARM_UP = Double.parseDouble(System.getProperty("omni.warmUp", "2"));
+
+    /** How attention keeps keys and values. */
+    enum Cache {
+        F32(DType.F32), Q8(DType.I8);
+
+        final DType type;
+
+        Cache(DType type) {
+            this.type = type;
+        }
+    }
 
     @Option(names = "--model", required = true, paramLabel = "DIR", description = "Checkpoint folder.")
     private Path model;
@@ -44,11 +56,11 @@ final class RunCommand implements Callable<Integer> {
     @Option(names = "--media", paramLabel = "DIR", description = "Where relative media paths start; else the conversation's folder.")
     private Path media;
 
-    @Option(names = "--backend", paramLabel = "NAME", description = "See 'omni backends'; else the best available.")
+    @Option(names = "--backend", paramLabel = "NAME", converter = BackendsCommand.Name.class, description = "See 'omni backends'; else the best available.")
     private String backend;
 
     @Option(names = "--kv-cache", paramLabel = "TYPE", defaultValue = "f32", description = "Keys and values of attention: f32, or q8, 8 bits, for long conversations (default: ${DEFAULT-VALUE}).")
-    private String kvCache;
+    private Cache kvCache;
 
     @Option(names = "--fps", paramLabel = "N", description = "Video frames to read a second (default: 1).")
     private Double fps;
@@ -86,11 +98,14 @@ final class RunCommand implements Callable<Integer> {
     @Override
     public Integer call() {
         if (noAudio && speaker != null)
-            throw new IllegalArgumentException("--speaker with --no-audio");
+            throw new ParameterException(spec.commandLine(), "--speaker with --no-audio");
+        expectPositive("--fps", fps);
+        expectPositive("--thinker-max-new-tokens", thinkerMaxNewTokens);
+        expectPositive("--talker-max-new-tokens", talkerMaxNewTokens);
         Path mediaDir = media != null ? media : conversation.toAbsolutePath().getParent();
         List<List<Message>> conversations = Conversations.read(conversation, mediaDir);
         long start = System.nanoTime();
-        Omni.Builder builder = Omni.builder().speech(!noAudio).kvCache(cacheType(kvCache)).warmUp(WARM_UP);
+        Omni.Builder builder = Omni.builder().speech(!noAudio).kvCache(kvCache.type).warmUp(WARM_UP);
         if (backend != null)
             builder.backend(backend);
         builder.processor(settings -> {
@@ -111,12 +126,9 @@ final class RunCommand implements Callable<Integer> {
         }
     }
 
-    static DType cacheType(String name) {
-        return switch (name) {
-            case "f32" -> DType.F32;
-            case "q8" -> DType.I8;
-            default -> throw new IllegalArgumentException("unknown --kv-cache '" + name + "', expected f32 or q8");
-        };
+    private void expectPositive(String option, Number value) {
+        if (value != null && !(value.doubleValue() > 0))
+            throw new ParameterException(spec.commandLine(), option + " is " + value + ", expected more than 0");
     }
 
     private Options options() {

@@ -86,7 +86,7 @@ class BenchTest {
     void latencyNeedsAFolder() {
         StringWriter err = new StringWriter();
         int status = OmniCli.run(new PrintWriter(new StringWriter()), new PrintWriter(err, true), "bench", "latency");
-        assertThat(status).isEqualTo(1);
+        assertThat(status).isEqualTo(2);
         assertThat(err.toString()).contains("latency needs --model, a folder with a tokenizer");
     }
 }
