@@ -3,8 +3,11 @@ package io.omni.core;
 import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.node.ObjectNode;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.EnumSet;
 import java.util.List;
+import java.util.Locale;
+import java.util.Objects;
 import java.util.Set;
 
 /**
@@ -18,9 +21,13 @@ import java.util.Set;
  * @param zeroPoints
  *            whether all integers of compressed-tensors have zero points
  * @param blocks
- *            sizes {@code [rows, columns]} of two-dimensional blocks that share a scale
+ *            sizes {@code [rows, columns]} of what can share a scale, with {@link #ALL} for a whole column or row
+ * @param otherBlocks
+ *            whether something else can, as a part's configuration does not tell
  */
-record QuantizationMethods(Set<Method> methods, boolean zeroPoints, List<int[]> blocks) {
+record QuantizationMethods(Set<Method> methods, boolean zeroPoints, List<int[]> blocks, boolean otherBlocks) {
+    static final int ALL = Integer.MAX_VALUE;
+
     /** Methods whose tensors {@link QuantizedMatrix} reads. */
     enum Method {
         COMPRESSED_TENSORS("compressed-tensors"), AWQ("awq"), FP8("fp8");
@@ -37,7 +44,8 @@ record QuantizationMethods(Set<Method> methods, boolean zeroPoints, List<int[]> 
         }
     }
 
-    static final QuantizationMethods NONE = new QuantizationMethods(EnumSet.noneOf(Method.class), false, List.of());
+    static final QuantizationMethods NONE = new QuantizationMethods(EnumSet.noneOf(Method.class), false, List.of(),
+            false);
 
     private static final List<String> FORMATS = List.of("pack-quantized", "int-quantized", "float-quantized",
             "naive-quantized", "dense");
@@ -63,17 +71,18 @@ record QuantizationMethods(Set<Method> methods, boolean zeroPoints, List<int[]> 
             }
             case "awq" -> {
                 methods.add(Method.AWQ);
-                awq(f);
+                blocks.add(awq(f));
             }
             case "fp8" -> {
                 methods.add(Method.FP8);
-                blocks.add(block(f, "weight_block_size"));
+                blocks.addAll(fp8(f));
             }
             case String other -> throw new CheckpointException(f.where() + ": quant_method is '" + other
                     + "', expected compressed-tensors, awq or fp8");
             }
         zeroPoints &= methods.contains(Method.COMPRESSED_TENSORS);
-        return found.isEmpty() ? NONE : new QuantizationMethods(methods, zeroPoints, blocks);
+        boolean others = blocks.removeIf(Objects::isNull);
+        return found.isEmpty() ? NONE : new QuantizationMethods(methods, zeroPoints, blocks, others);
     }
 
     /** Takes all that {@link #of} reads out of a configuration and tells whether there was any. */
@@ -91,16 +100,14 @@ record QuantizationMethods(Set<Method> methods, boolean zeroPoints, List<int[]> 
     private static void collect(Fields config, List<Fields> found) {
         for (var names = config.node().fieldNames(); names.hasNext();) {
             String name = names.next();
-            if (!config.node().path(name).isObject())
-                continue;
-            if (KEYS.contains(name))
-                found.add(new Fields(config.where() + ": " + name, config.node().path(name)));
-            else
+            if (KEYS.contains(name) && config.has(name))
+                found.add(config.at(name));
+            else if (config.node().path(name).isObject())
                 collect(config.at(name), found);
         }
     }
 
-    /** Whether all groups have zero points. */
+    /** Whether all groups have zero points. Adds each group's block, null for what it does not tell. */
     private static boolean compressedTensors(Fields f, List<int[]> blocks) {
         String format = f.string("format", "dense");
         if (!format.equals("mixed-precision"))
@@ -111,13 +118,14 @@ record QuantizationMethods(Set<Method> methods, boolean zeroPoints, List<int[]> 
         expect(f.at("sparsity_config"), "format", sparsity, List.of("dense"));
         Fields groups = f.at("config_groups");
         boolean all = !groups.node().isEmpty();
+        if (!all)
+            blocks.add(null);
         for (var names = groups.node().fieldNames(); names.hasNext();) {
             String name = names.next();
             if (groups.node().path(name).isArray()) {
-                // a scheme by its name, with its targets
+                // a scheme by its name, with its targets; what that means has changed
                 all = false;
-                if (name.equals("FP8_BLOCK"))
-                    blocks.add(new int[]{128, 128});
+                blocks.add(name.equals("FP8_BLOCK") ? new int[]{128, 128} : null);
                 continue;
             }
             Fields group = groups.at(name);
@@ -130,20 +138,55 @@ record QuantizationMethods(Set<Method> methods, boolean zeroPoints, List<int[]> 
             expect(weights, "num_bits", Integer.toString(bits),
                     type.equals("float") ? List.of("8") : List.of("4", "8"));
             all &= !weights.bool("symmetric", true);
-            if (weights.has("block_structure"))
-                blocks.add(block(weights, "block_structure"));
+            if (group.has("weights"))
+                blocks.add(block(weights));
         }
         return all;
     }
 
-    private static void awq(Fields f) {
+    /** What shares a scale by a group's settings, or null where they do not tell. */
+    private static int[] block(Fields weights) {
+        String strategy = weights.string("strategy", weights.has("block_structure") ? "block" : "group")
+                .toLowerCase(Locale.ROOT);
+        expect(weights, "strategy", strategy, List.of("tensor", "channel", "group", "block"));
+        return switch (strategy) {
+            case "tensor" -> new int[]{ALL, ALL};
+            case "channel" -> new int[]{1, ALL};
+            case "block" -> block(weights, "block_structure");
+            default -> group(weights, "group_size");
+        };
+    }
+
+    /** What shares a scale, or null if that is not told. */
+    private static int[] awq(Fields f) {
         String bits = Integer.toString(f.integer("bits", f.integer("w_bit", 4)));
         expect(f, "bits", bits, List.of("4"));
-        expect(f, "version", f.string("version", "gemm").toLowerCase(java.util.Locale.ROOT), List.of("gemm"));
+        expect(f, "version", f.string("version", "gemm").toLowerCase(Locale.ROOT), List.of("gemm"));
+        return group(f, f.has("group_size") ? "group_size" : "q_group_size");
+    }
+
+    /** A matrix may have a single scale beside others with blocks. */
+    private static List<int[]> fp8(Fields f) {
+        List<int[]> blocks = new ArrayList<>(List.of(new int[]{ALL, ALL}, block(f, "weight_block_size")));
+        if (!f.has("weight_block_size"))
+            blocks.add(new int[]{1, ALL});
+        return blocks;
+    }
+
+    private static int[] group(Fields f, String name) {
+        int size = f.integer(name, -1);
+        if (size == 0 || size < -1)
+            throw new CheckpointException(
+                    f.where() + ": " + name + " is " + size + ", expected 1 or more, or -1 for whole rows");
+        return f.has(name) ? new int[]{1, size == -1 ? ALL : size} : null;
     }
 
     private static int[] block(Fields f, String name) {
-        int[] block = f.integers(name, 128, 128);
+        // compressed-tensors once wrote a text such as 128x128
+        String text = f.node().path(name).asText();
+        int[] block = text.matches("\\d{1,9}x\\d{1,9}")
+                ? Arrays.stream(text.split("x")).mapToInt(Integer::parseInt).toArray()
+                : f.integers(name, 128, 128);
         if (block.length != 2 || block[0] < 1 || block[1] < 1)
             throw new CheckpointException(
                     f.where() + ": " + name + " is " + f.node().path(name) + ", expected two sizes");

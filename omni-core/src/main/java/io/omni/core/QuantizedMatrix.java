@@ -1,5 +1,7 @@
 package io.omni.core;
 
+import static io.omni.core.QuantizationMethods.ALL;
+
 import io.omni.api.DType;
 import io.omni.api.HostTensor;
 import io.omni.api.Quantization;
@@ -12,6 +14,7 @@ import java.util.Arrays;
 import java.util.List;
 import java.util.Objects;
 import java.util.function.Supplier;
+import java.util.stream.Collectors;
 import java.util.stream.IntStream;
 import java.util.stream.Stream;
 
@@ -216,6 +219,31 @@ final class QuantizedMatrix {
         Quantization.pack(q, scales, type, to, row);
     }
 
+    /**
+     * How scales or zero points {@code [down, across]} lie over a matrix.
+     *
+     * @param block
+     *            sizes {@code [rows, columns]} of what shares one
+     * @param groups
+     *            which of its row's each column has, or null where they lie side by side
+     */
+    private record Spread(int down, int across, int[] block, int[] groups) {
+        Rows over(HostTensor values) {
+            if (down * across == 1)
+                return (r, to) -> Arrays.fill(to, values.getFloat(0));
+            if (groups != null)
+                return (r, to) -> {
+                    for (int i = 0; i < to.length; i++)
+                        to[i] = values.getFloat((long) r * across + groups[i]);
+                };
+            return (r, to) -> {
+                for (int g = 0; g < across; g++)
+                    Arrays.fill(to, g * block[1], Math.min(to.length, (g + 1) * block[1]),
+                            values.getFloat((long) (r / block[0]) * across + g));
+            };
+        }
+    }
+
     /** The tensors of one module, whose names begin with {@code prefix}. */
     private record Module(Checkpoint from, String prefix, QuantizationMethods methods) {
         QuantizedMatrix packed() {
@@ -231,39 +259,40 @@ final class QuantizedMatrix {
                 throw wrongShape(packed, "[" + rows + ", " + words(columns, 4) + "] or [" + rows + ", "
                         + words(columns, 8) + "] for " + rows + " rows of " + columns);
             Checkpoint.Entry scale = get("weight_scale", "F32", "F16", "BF16");
-            int[] groups = groups(columns);
-            Rows zeros = packedZeros(rows, columns, bits, groups);
+            Spread spread = spread(scale, rows, columns);
+            Rows zeros = packedZeros(bits, spread);
             MemorySegment data = packed.tensor().data();
             long rowBytes = 4L * shape[1];
             Rows numbers = (r, to) -> unpack(data.asSlice(r * rowBytes, rowBytes), bits, to);
             return new QuantizedMatrix(prefix + "weight", packed.tensor(), rows, columns, () -> numbers,
-                    new Range(0, (1 << bits) - 1), zeros, spread(scale.tensor(), scale, rows, columns, groups),
-                    floats(scale));
+                    new Range(0, (1 << bits) - 1), zeros, spread.over(scale.tensor()), floats(scale));
         }
 
         /** Zero points as stored, before half the range is taken away. */
-        private Rows packedZeros(int rows, int columns, int bits, int[] groups) {
+        private Rows packedZeros(int bits, Spread spread) {
             Checkpoint.Entry zeros = find("weight_zero_point");
             if (zeros == null && !methods.zeroPoints())
                 return (r, to) -> Arrays.fill(to, 1 << bits - 1);
             zeros = get("weight_zero_point", "I32", "I8");
             HostTensor tensor = zeros.tensor();
-            int[] shape = tensor.shape();
             if (zeros.dtype().equals("I8")) {
+                expectLikeScales(zeros, spread);
                 float[] values = tensor.toFloats();
                 for (int i = 0; i < values.length; i++)
                     values[i] += 1 << bits - 1;
-                return spread(HostTensor.of(tensor.name(), values, shape), zeros, rows, columns, groups);
+                return spread.over(HostTensor.of(tensor.name(), values, tensor.shape()));
             }
-            if (shape.length != 2 || shape[0] != words(rows, bits))
-                throw wrongShape(zeros, "[" + words(rows, bits) + ", groups] for " + rows + " rows");
-            float[] values = new float[rows * shape[1]];
-            for (int r = 0; r < rows; r++)
-                for (int g = 0; g < shape[1]; g++) {
-                    int word = (int) tensor.getLong((long) (r * bits / 32) * shape[1] + g);
-                    values[r * shape[1] + g] = word >>> r * bits % 32 & (1 << bits) - 1;
+            int across = spread.across;
+            int[] shape = {words(spread.down, bits), across};
+            if (!Arrays.equals(tensor.shape(), shape))
+                throw wrongShape(zeros, Arrays.toString(shape) + " for scales [" + spread.down + ", " + across + "]");
+            float[] values = new float[spread.down * across];
+            for (int r = 0; r < spread.down; r++)
+                for (int g = 0; g < across; g++) {
+                    int word = (int) tensor.getLong((long) (r * bits / 32) * across + g);
+                    values[r * across + g] = word >>> r * bits % 32 & (1 << bits) - 1;
                 }
-            return spread(HostTensor.of(tensor.name(), values, rows, shape[1]), zeros, rows, columns, groups);
+            return spread.over(HostTensor.of(tensor.name(), values, spread.down, across));
         }
 
         /** The group of each column, or null if groups lie side by side. */
@@ -283,11 +312,12 @@ final class QuantizedMatrix {
         QuantizedMatrix int8(Checkpoint.Entry weight) {
             int[] shape = matrix(weight);
             Checkpoint.Entry scale = get("weight_scale", "F32", "F16", "BF16");
-            int[] groups = groups(shape[1]);
+            Spread spread = spread(scale, shape[0], shape[1]);
             Rows zeros = (r, to) -> Arrays.fill(to, 0);
             if (find("weight_zero_point") != null || methods.zeroPoints()) {
                 Checkpoint.Entry entry = get("weight_zero_point", "I8");
-                zeros = spread(entry.tensor(), entry, shape[0], shape[1], groups);
+                expectLikeScales(entry, spread);
+                zeros = spread.over(entry.tensor());
             }
             MemorySegment data = weight.tensor().data();
             Rows numbers = (r, to) -> {
@@ -295,20 +325,19 @@ final class QuantizedMatrix {
                     to[i] = data.get(ValueLayout.JAVA_BYTE, (long) r * to.length + i);
             };
             return new QuantizedMatrix(prefix + "weight", weight.tensor(), shape[0], shape[1], () -> numbers,
-                    new Range(-128, 127), zeros, spread(scale.tensor(), scale, shape[0], shape[1], groups),
-                    floats(scale));
+                    new Range(-128, 127), zeros, spread.over(scale.tensor()), floats(scale));
         }
 
         QuantizedMatrix float8(Checkpoint.Entry weight) {
             int[] shape = matrix(weight);
             Checkpoint.Entry scale = get(find("weight_scale_inv") != null ? "weight_scale_inv" : "weight_scale", "F32",
                     "F16", "BF16");
-            int[] groups = groups(shape[1]);
+            Spread spread = spread(scale, shape[0], shape[1]);
             Rows zeros = null;
             if (find("weight_zero_point") != null) {
                 Checkpoint.Entry entry = get("weight_zero_point", weight.dtype(), "I8", "F32", "F16", "BF16");
-                zeros = spread(entry.isFloat8() ? Float8.widen(entry) : entry.tensor(), entry, shape[0], shape[1],
-                        groups);
+                expectLikeScales(entry, spread);
+                zeros = spread.over(entry.isFloat8() ? Float8.widen(entry) : entry.tensor());
             }
             float[] values = Float8.values(weight.dtype());
             MemorySegment data = weight.tensor().data();
@@ -317,7 +346,7 @@ final class QuantizedMatrix {
                     to[i] = values[data.get(ValueLayout.JAVA_BYTE, (long) r * to.length + i) & 255];
             };
             return new QuantizedMatrix(prefix + "weight", weight.tensor(), shape[0], shape[1], () -> numbers,
-                    null, zeros, spread(scale.tensor(), scale, shape[0], shape[1], groups), floats(scale));
+                    null, zeros, spread.over(scale.tensor()), floats(scale));
         }
 
         QuantizedMatrix awq() {
@@ -327,10 +356,11 @@ final class QuantizedMatrix {
             int rows = words * 8;
             Checkpoint.Entry scale = get("scales", "F16", "BF16", "F32");
             Checkpoint.Entry zero = get("qzeros", "I32");
-            int[] shape = scale.tensor().shape();
-            int groups = shape.length == 2 ? shape[0] : 0;
-            if (groups == 0 || columns % groups != 0 || shape[1] != rows)
-                throw wrongShape(scale, "[groups, " + rows + "] for " + columns + " columns");
+            int groups = matrix(scale)[0];
+            int[] block = block(rows, columns, scale.tensor().shape()[1], groups);
+            if (block == null)
+                throw wrongShape(scale, "the transpose of " + expected(rows, columns));
+            Spread spread = new Spread(rows, groups, block, null);
             if (!Arrays.equals(zero.tensor().shape(), new int[]{groups, words}))
                 throw wrongShape(zero, "[" + groups + ", " + words + "]");
             float[] zeros = new float[rows * groups];
@@ -342,8 +372,8 @@ final class QuantizedMatrix {
                 }
             return new QuantizedMatrix(prefix + "weight", packed.tensor(), rows, columns,
                     () -> turned(packed.tensor().data(), columns, words), new Range(0, 15),
-                    spread(HostTensor.of("qzeros", zeros, rows, groups), zero, rows, columns, null),
-                    spread(HostTensor.of("scales", scales, rows, groups), scale, rows, columns, null), floats(scale));
+                    spread.over(HostTensor.of("qzeros", zeros, rows, groups)),
+                    spread.over(HostTensor.of("scales", scales, rows, groups)), floats(scale));
         }
 
         /** The rows of words that each hold 8 rows of one column: the words are turned first, as rows lie far apart. */
@@ -386,39 +416,56 @@ final class QuantizedMatrix {
             }
         }
 
-        /** Scales or zero points for each element of a row. */
-        private Rows spread(HostTensor values, Checkpoint.Entry entry, int rows, int columns, int[] groups) {
-            int[] shape = values.shape();
-            if (values.size() == 1)
-                return (r, to) -> Arrays.fill(to, values.getFloat(0));
-            int each = shape.length == 1 ? 1 : shape.length == 2 ? shape[1] : 0;
-            if (each > 0 && shape[0] == rows && groups != null) {
+        /** How scales of this tensor's shape lie over a matrix. */
+        private Spread spread(Checkpoint.Entry scale, int rows, int columns) {
+            int[] shape = scale.tensor().shape();
+            int down = shape.length == 0 ? 1 : shape[0];
+            int across = shape.length == 2 ? shape[1] : 1;
+            int[] block = shape.length > 2 ? null : block(rows, columns, down, across);
+            if (block == null)
+                throw wrongShape(scale, expected(rows, columns));
+            int[] groups = down == rows ? groups(columns) : null;
+            if (groups != null)
                 for (int g : groups)
-                    if (g < 0 || g >= each)
-                    throw new CheckpointException(
-                            find("weight_g_idx").where() + ": group " + g + ", but " + entry.name()
-                                    + " has " + each);
-                return (r, to) -> {
-                    for (int i = 0; i < to.length; i++)
-                        to[i] = values.getFloat((long) r * each + groups[i]);
-                };
-            }
-            // before groups: of a single row, blocks end elsewhere
+                    if (g < 0 || g >= across)
+                    throw new CheckpointException(find("weight_g_idx").where() + ": group " + g + ", but "
+                            + scale.name() + " has " + across);
+            return new Spread(down, across, block, groups);
+        }
+
+        /** What shares a scale where there are {@code [down, across]} of them, or null if there cannot be as many. */
+        private int[] block(int rows, int columns, int down, int across) {
             for (int[] block : methods.blocks())
-                if (shape.length == 2 && shape[0] == Math.ceilDiv(rows, block[0])
-                        && each == Math.ceilDiv(columns, block[1]))
-                return (r, to) -> {
-                    for (int i = 0; i < to.length; i++)
-                        to[i] = values.getFloat((long) (r / block[0]) * each + i / block[1]);
-                };
-            if (each > 0 && shape[0] == rows && columns % each == 0)
-                return (r, to) -> {
-                    int group = columns / each;
-                    for (int g = 0; g < each; g++)
-                        Arrays.fill(to, g * group, (g + 1) * group, values.getFloat((long) r * each + g));
-                };
-            throw wrongShape(entry, "one value, [" + rows + ", groups] of " + columns + " columns, or blocks of "
-                    + methods.blocks().stream().map(Arrays::toString).toList());
+                if (down == Math.ceilDiv(rows, block[0]) && across == Math.ceilDiv(columns, block[1]))
+                return block;
+            if (!methods.otherBlocks())
+                return null;
+            if (down == 1 && across == 1)
+                return new int[]{ALL, ALL};
+            // only where no other is told, whose last could be narrower
+            return down == rows && across > 0 && columns % across == 0
+                    ? new int[]{1, Math.max(1, columns / across)}
+                    : null;
+        }
+
+        /** The shapes that scales can have. */
+        private String expected(int rows, int columns) {
+            Stream<String> told = methods.blocks().stream().map(block -> block[0] == ALL
+                    ? "one value"
+                    : "[" + Math.ceilDiv(rows, block[0]) + ", " + Math.ceilDiv(columns, block[1]) + "]"
+                            + (block[1] == ALL ? "" : " for blocks of " + Arrays.toString(block)));
+            Stream<String> others = methods.otherBlocks()
+                    ? Stream.of("one value", "[" + rows + ", groups]")
+                    : Stream.of();
+            return Stream.concat(told, others).distinct().collect(Collectors.joining(" or "))
+                    + ", as config.json says of a matrix [" + rows + ", " + columns + "]";
+        }
+
+        private static void expectLikeScales(Checkpoint.Entry zeros, Spread spread) {
+            int[] shape = zeros.tensor().shape();
+            if (shape.length > 2 || (shape.length == 0 ? 1 : shape[0]) != spread.down
+                    || (shape.length == 2 ? shape[1] : 1) != spread.across)
+                throw wrongShape(zeros, "that of the scales, [" + spread.down + ", " + spread.across + "]");
         }
 
         private static DType floats(Checkpoint.Entry scale) {

@@ -15,6 +15,7 @@ import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
 import java.util.TreeMap;
@@ -121,6 +122,143 @@ class QuantizedMatrixTest {
             float[] values = checkpoint.get(memory, "a.weight", 1, 192).toFloats();
             for (int i = 0; i < values.length; i++)
                 assertThat(values[i]).as("column %d", i).isEqualTo((1 << i % 4) * (i < 128 ? 1 : 16));
+        }
+    }
+
+    private static final String GROUP = "'g%d':{'targets':['Linear'],'weights':{'num_bits':8,'type':'float',%s}}";
+
+    /** All scales are ones; only their shape counts. */
+    private static Checkpoint compressedTensors(Path folder, String groups, int rows, int columns, int... scales)
+            throws IOException {
+        float[] ones = new float[(int) HostTensor.size(scales)];
+        Arrays.fill(ones, 1);
+        return checkpoint(folder, FLOAT8 + ",'config_groups':{" + groups + "}", Map.of("a.weight",
+                float8(rows, columns), "a.weight_scale", QuantizedCopy.floats(ones, scales)));
+    }
+
+    @ParameterizedTest
+    @CsvSource(delimiter = '|', textBlock = """
+            'strategy':'group','group_size':32                         | 4 96 | 4 3
+            'strategy':'group','group_size':64                         | 4 96 | 4 2
+            'strategy':'group','group_size':128                        | 4 96 | 4 1
+            'group_size':32                                            | 4 96 | 4 3
+            'strategy':'channel','group_size':-1                       | 4 96 | 4 1
+            'strategy':'channel','group_size':null                     | 4 96 | 4 1
+            'strategy':'channel'                                       | 4 96 | 4
+            'group_size':-1                                            | 4 96 | 4 1
+            'strategy':'tensor','group_size':null                      | 4 96 | 1
+            'strategy':'tensor'                                        | 4 96 | 1 1
+            'strategy':'block','block_structure':[3,64]                | 4 96 | 2 2
+            'strategy':'block','block_structure':'3x64'                | 4 96 | 2 2
+            'strategy':null,'group_size':null,'block_structure':null   | 4 96 | 4 6
+            'strategy':null,'group_size':null                          | 4 96 | 1
+            """)
+    void sharedScalesLieAsTheConfigurationSays(String weights, String shape, String scales, @TempDir Path folder)
+            throws IOException {
+        int[] size = sizes(shape);
+        for (String groups : List.of(GROUP.formatted(0, weights),
+                GROUP.formatted(0, "'strategy':'group','group_size':17") + "," + GROUP.formatted(1, weights)))
+            try (Checkpoint checkpoint = compressedTensors(folder, groups, size[0], size[1], sizes(scales))) {
+                assertThat(checkpoint.quantised("a.weight").shape()).containsExactly(size);
+            }
+    }
+
+    private static int[] sizes(String text) {
+        return Arrays.stream(text.split(" ")).mapToInt(Integer::parseInt).toArray();
+    }
+
+    @ParameterizedTest
+    @CsvSource(delimiter = '|', textBlock = """
+            'strategy':'group','group_size':32         | 4 2 | [4, 3] for blocks of [1, 32]
+            'strategy':'group','group_size':32         | 1   | [4, 3] for blocks of [1, 32]
+            'group_size':32                            | 4 6 | [4, 3] for blocks of [1, 32]
+            'strategy':'channel','group_size':null     | 4 3 | [4, 1]
+            'strategy':'tensor'                        | 4 1 | one value
+            'strategy':'block','block_structure':[2,32]| 2 2 | [2, 3] for blocks of [2, 32]
+            'strategy':'block','block_structure':[2,32]| 4 3 | [2, 3] for blocks of [2, 32]
+            """)
+    void scalesForOtherBlocksThanTheConfigurationsAreRefused(String weights, String scales, String expected,
+            @TempDir Path folder) throws IOException {
+        try (Checkpoint checkpoint = compressedTensors(folder, GROUP.formatted(0, weights), 4, 96, sizes(scales))) {
+            assertThatThrownBy(() -> checkpoint.quantised("a.weight")).isInstanceOf(CheckpointException.class)
+                    .hasMessageEndingWith("model.safetensors: a.weight_scale: shape %s, expected %s, as config.json"
+                            + " says of a matrix [4, 96]", Arrays.toString(sizes(scales)), expected);
+        }
+    }
+
+    /** A group of 64 columns, then one of 32. */
+    @Test
+    void theLastGroupOfARowIsNarrower(@TempDir Path folder) throws IOException {
+        try (Checkpoint checkpoint = checkpoint(folder, FLOAT8 + ",'config_groups':{"
+                + GROUP.formatted(0, "'group_size':64") + "}",
+                Map.of("a.weight", float8(2, 96), "a.weight_scale",
+                        QuantizedCopy.floats(new float[]{1, 16, 2, 32}, 2, 2)));
+                Arena memory = Arena.ofShared()) {
+            float[] values = checkpoint.get(memory, "a.weight", 2, 96).toFloats();
+            for (int i = 0; i < values.length; i++)
+                assertThat(values[i]).as("element %d", i)
+                        .isEqualTo((1 << i % 4) * (i < 96 ? 1 : 2) * (i % 96 < 64 ? 1 : 16));
+        }
+    }
+
+    @ParameterizedTest
+    @CsvSource(delimiter = '|', textBlock = """
+            'group_size':32  | 2 |
+            'q_group_size':32| 2 |
+            'group_size':-1  | 1 |
+            'bits':4         | 4 |
+            'group_size':64  | 2 | [8, 1] for blocks of [1, 64]
+            'group_size':-1  | 2 | [8, 1]
+            """)
+    void groupsOfAwqAreTheConfigurations(String config, int groups, String expected, @TempDir Path folder)
+            throws IOException {
+        try (Checkpoint checkpoint = checkpoint(folder, "'quant_method':'awq'," + config,
+                Map.of("a.qweight", QuantizedCopy.integers(64, 1, (_, _) -> 0), "a.qzeros",
+                        QuantizedCopy.integers(groups, 1, (_, _) -> 0), "a.scales",
+                        QuantizedCopy.floats(new float[groups * 8], groups, 8)))) {
+            if (expected == null)
+                assertThat(checkpoint.quantised("a.weight").shape()).containsExactly(8, 64);
+            else
+                assertThatThrownBy(() -> checkpoint.quantised("a.weight")).isInstanceOf(CheckpointException.class)
+                        .hasMessageEndingWith("a.scales: shape [%d, 8], expected the transpose of %s, as config.json"
+                                + " says of a matrix [8, 64]", groups, expected);
+        }
+    }
+
+    @ParameterizedTest
+    @CsvSource(delimiter = '|', textBlock = """
+            'weight_block_size':[2,32]  | 2 3 |
+            'weight_block_size':[2,32]  | 1   |
+            'weight_block_size':[2,32]  | 2 2 | one value or [2, 3] for blocks of [2, 32]
+            'weight_block_size':[2,32]  | 4 1 | one value or [2, 3] for blocks of [2, 32]
+            'weight_block_size':null    | 1 1 |
+            'weight_block_size':null    | 4   |
+            'activation_scheme':'static'| 4 1 |
+            'activation_scheme':'static'| 4 3 | one value or [1, 1] for blocks of [128, 128] or [4, 1]
+            """)
+    void blocksOfFp8AreTheConfigurations(String config, String scales, String expected, @TempDir Path folder)
+            throws IOException {
+        int[] shape = sizes(scales);
+        try (Checkpoint checkpoint = checkpoint(folder, "'quant_method':'fp8'," + config, Map.of("a.weight",
+                float8(4, 96), "a.weight_scale_inv",
+                QuantizedCopy.floats(new float[(int) HostTensor.size(shape)], shape)))) {
+            if (expected == null)
+                assertThat(checkpoint.quantised("a.weight").shape()).containsExactly(4, 96);
+            else
+                assertThatThrownBy(() -> checkpoint.quantised("a.weight")).isInstanceOf(CheckpointException.class)
+                        .hasMessageContaining("a.weight_scale_inv: shape %s, expected %s, as", Arrays.toString(shape),
+                                expected);
+        }
+    }
+
+    @ParameterizedTest
+    @CsvSource({"2 1", "4 2", "1"})
+    void zeroPointsHaveTheShapeOfTheScales(String zeros, @TempDir Path folder) throws IOException {
+        try (Checkpoint checkpoint = checkpoint(folder, FLOAT8, Map.of("a.weight", float8(4, 4), "a.weight_scale",
+                QuantizedCopy.floats(new float[4], 4, 1), "a.weight_zero_point", float8(sizes(zeros))))) {
+            assertThatThrownBy(() -> checkpoint.quantised("a.weight")).isInstanceOf(CheckpointException.class)
+                    .hasMessageContaining("a.weight_zero_point: shape %s, expected that of the scales, [4, 1]",
+                            Arrays.toString(sizes(zeros)));
         }
     }
 
@@ -232,7 +370,8 @@ class QuantizedMatrixTest {
         QuantizedCopy.write(QuantizedCopy.Layout.PACKED4, folder, folder.resolve("twin"));
         replace(folder, "q_proj.weight_scale\":{\"dtype\":\"BF16\",\"shape\":[128,2]",
                 "q_proj.weight_scale\":{\"dtype\":\"BF16\",\"shape\":[64,4] ");
-        assertFails(folder, ".safetensors: thinker.", "q_proj.weight_scale: shape [64, 4]", "expected one value, [128");
+        assertFails(folder, ".safetensors: thinker.", "q_proj.weight_scale: shape [64, 4]",
+                "expected one value or [128, groups]");
         replace(folder, "q_proj.weight_scale\":{\"dtype\":\"BF16\",\"shape\":[64,4] ",
                 "q_proj.weight_scale\":{\"dtype\":\"I8\",\"shape\":[128,4]  ");
         assertFails(folder, "q_proj.weight_scale: dtype I8, expected F32 or F16 or BF16");
@@ -249,7 +388,11 @@ class QuantizedMatrixTest {
             'quant_method':'compressed-tensors','sparsity_config':{'format':'sparse-24-bitmask'} | sparsity_config: format is 'sparse-24-bitmask'
             'quant_method':'awq','bits':8 | bits is '8', expected 4
             'quant_method':'awq','version':'gemv' | version is 'gemv', expected gemm
+            'quant_method':'awq','group_size':0 | group_size is 0, expected 1 or more, or -1 for whole rows
             'quant_method':'fp8','weight_block_size':[128] | weight_block_size is [128], expected two sizes
+            'quant_method':'compressed-tensors','config_groups':{'g':{'weights':{'strategy':'token'}}} | weights: strategy is 'token', expected tensor, channel, group, block
+            'quant_method':'compressed-tensors','config_groups':{'g':{'weights':{'block_structure':'128'}}} | weights: block_structure is "128", expected a list of integers
+            'quant_method':'compressed-tensors','config_groups':{'g':{'weights':{'block_structure':'0x128'}}} | weights: block_structure is "0x128", expected two sizes
             """)
     void whatCannotBeReadIsRefused(String config, String message) {
         assertThatThrownBy(() -> QuantizationMethods.of(Fields.parse("config.json",
