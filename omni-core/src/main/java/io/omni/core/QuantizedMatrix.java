@@ -41,6 +41,8 @@ final class QuantizedMatrix {
     private static final ValueLayout.OfShort SHORT = ValueLayout.JAVA_SHORT_UNALIGNED
             .withOrder(ByteOrder.LITTLE_ENDIAN);
     private static final int BLOCK = DType.Q4.blockSize();
+    private static final float MAX_FLOAT16 = 65504;
+    private static final Rows NO_ZEROS = (row, to) -> Arrays.fill(to, 0);
     /** Ends of names of tensors that belong to a quantised module, and are not weights by themselves. */
     private static final List<String> COMPANIONS = List.of(".weight_scale", ".weight_scale_inv", ".weight_zero_point",
             ".weight_shape", ".weight_g_idx", ".qzeros", ".scales", ".input_scale", ".input_zero_point",
@@ -56,8 +58,8 @@ final class QuantizedMatrix {
         void read(int row, float[] to);
     }
 
-    /** Of integers, both ends included. */
-    private record Range(int low, int high) {}
+    /** What the stored numbers can be, both ends included. */
+    private record Range(float low, float high, boolean integers) {}
 
     private final String name;
     private final HostTensor stored;
@@ -67,21 +69,19 @@ final class QuantizedMatrix {
     private final Range range;
     private final Rows zeros;
     private final Rows scales;
-    private final DType floats;
+    private final Checkpoint.Entry scale;
     private DType type;
 
     /**
      * @param numbers
      *            asked for once in each conversion
-     * @param range
-     *            of the numbers if they are integers, else null
      * @param zeros
-     *            what is taken off the numbers, or null
-     * @param floats
-     *            what elements are rounded to if no block holds them exactly
+     *            what is taken off the numbers
+     * @param scale
+     *            where {@code scales} come from
      */
     private QuantizedMatrix(String name, HostTensor stored, int rows, int columns, Supplier<Rows> numbers, Range range,
-            Rows zeros, Rows scales, DType floats) {
+            Rows zeros, Rows scales, Checkpoint.Entry scale) {
         this.name = name;
         this.stored = stored;
         this.rows = rows;
@@ -90,7 +90,7 @@ final class QuantizedMatrix {
         this.range = range;
         this.zeros = zeros;
         this.scales = scales;
-        this.floats = floats;
+        this.scale = scale;
     }
 
     /**
@@ -152,16 +152,33 @@ final class QuantizedMatrix {
 
     /**
      * What {@link #read} gives: Q4 or Q8 where blocks hold whatever the numbers can be, with these zero points and scales,
-     * exactly; else the type of the scales, bfloat16 for float32.
+     * exactly; else float16 if the scales are and it is wide enough for all of that, or bfloat16.
      */
     DType type() {
         if (type == null) {
-            int bits = range != null && rows % BLOCK == 0 && columns % BLOCK == 0
+            int bits = range.integers && rows % BLOCK == 0 && columns % BLOCK == 0
                     ? IntStream.range(0, rows).parallel().map(this::bits).max().orElse(16)
                     : 16;
-            type = bits == 4 ? DType.Q4 : bits == 8 ? DType.Q8 : floats;
+            type = bits == 4 ? DType.Q4 : bits == 8 ? DType.Q8 : floats();
         }
         return type;
+    }
+
+    private DType floats() {
+        boolean wide = scale.dtype().equals("F16") && IntStream.range(0, rows).parallel().allMatch(this::fitsFloat16);
+        return wide ? DType.F16 : DType.BF16;
+    }
+
+    /** By what the numbers can be rather than are: a scale is chosen so that the largest of its numbers is near the end. */
+    private boolean fitsFloat16(int row) {
+        float[] z = new float[columns];
+        float[] s = new float[columns];
+        zeros.read(row, z);
+        scales.read(row, s);
+        float largest = 0;
+        for (int i = 0; i < columns; i++)
+            largest = Math.max(largest, Math.max(range.high - z[i], z[i] - range.low) * Math.abs(s[i]));
+        return largest <= MAX_FLOAT16;
     }
 
     /** How many bits of a block hold a row's numbers: 4, 8, or 16 for none. */
@@ -192,12 +209,14 @@ final class QuantizedMatrix {
             float[] x = new float[columns];
             float[] s = new float[columns];
             source.read(r, x);
-            if (zeros != null) {
-                zeros.read(r, s);
-                for (int i = 0; i < columns; i++)
-                    x[i] -= s[i];
-            }
+            zeros.read(r, s);
+            for (int i = 0; i < columns; i++)
+                x[i] -= s[i];
             scales.read(r, s);
+            for (int i = 0; i < columns; i++)
+                if (!Float.isFinite(s[i]))
+                throw new CheckpointException(scale.where() + ": " + s[i] + " for row " + r + ", column " + i
+                        + ", expected finite numbers");
             if (to.isQuantized())
                 pack(x, s, to, data, r);
             else
@@ -251,8 +270,8 @@ final class QuantizedMatrix {
             Checkpoint.Entry size = get("weight_shape", "I64", "I32");
             if (!Arrays.equals(size.tensor().shape(), new int[]{2}))
                 throw wrongShape(size, "[2]");
-            int rows = (int) size.tensor().getLong(0);
-            int columns = (int) size.tensor().getLong(1);
+            int rows = size(size, 0);
+            int columns = size(size, 1);
             int[] shape = packed.tensor().shape();
             int bits = shape.length != 2 || shape[0] != rows ? 0 : shape[1] == words(columns, 4) ? 4 : 8;
             if (bits == 0 || shape[1] != words(columns, bits))
@@ -265,7 +284,15 @@ final class QuantizedMatrix {
             long rowBytes = 4L * shape[1];
             Rows numbers = (r, to) -> unpack(data.asSlice(r * rowBytes, rowBytes), bits, to);
             return new QuantizedMatrix(prefix + "weight", packed.tensor(), rows, columns, () -> numbers,
-                    new Range(0, (1 << bits) - 1), zeros, spread.over(scale.tensor()), floats(scale));
+                    new Range(0, (1 << bits) - 1, true), zeros, spread.over(scale.tensor()), scale);
+        }
+
+        private static int size(Checkpoint.Entry shape, int axis) {
+            long size = shape.tensor().getLong(axis);
+            if (size < 0 || size > Integer.MAX_VALUE)
+                throw new CheckpointException(
+                        shape.where() + ": size " + size + ", expected 0 to " + Integer.MAX_VALUE);
+            return (int) size;
         }
 
         /** Zero points as stored, before half the range is taken away. */
@@ -313,7 +340,7 @@ final class QuantizedMatrix {
             int[] shape = matrix(weight);
             Checkpoint.Entry scale = get("weight_scale", "F32", "F16", "BF16");
             Spread spread = spread(scale, shape[0], shape[1]);
-            Rows zeros = (r, to) -> Arrays.fill(to, 0);
+            Rows zeros = NO_ZEROS;
             if (find("weight_zero_point") != null || methods.zeroPoints()) {
                 Checkpoint.Entry entry = get("weight_zero_point", "I8");
                 expectLikeScales(entry, spread);
@@ -325,7 +352,7 @@ final class QuantizedMatrix {
                     to[i] = data.get(ValueLayout.JAVA_BYTE, (long) r * to.length + i);
             };
             return new QuantizedMatrix(prefix + "weight", weight.tensor(), shape[0], shape[1], () -> numbers,
-                    new Range(-128, 127), zeros, spread.over(scale.tensor()), floats(scale));
+                    new Range(-128, 127, true), zeros, spread.over(scale.tensor()), scale);
         }
 
         QuantizedMatrix float8(Checkpoint.Entry weight) {
@@ -333,20 +360,21 @@ final class QuantizedMatrix {
             Checkpoint.Entry scale = get(find("weight_scale_inv") != null ? "weight_scale_inv" : "weight_scale", "F32",
                     "F16", "BF16");
             Spread spread = spread(scale, shape[0], shape[1]);
-            Rows zeros = null;
+            Rows zeros = NO_ZEROS;
             if (find("weight_zero_point") != null) {
                 Checkpoint.Entry entry = get("weight_zero_point", weight.dtype(), "I8", "F32", "F16", "BF16");
                 expectLikeScales(entry, spread);
                 zeros = spread.over(entry.isFloat8() ? Float8.widen(entry) : entry.tensor());
             }
             float[] values = Float8.values(weight.dtype());
+            float largest = weight.dtype().equals("F8_E5M2") ? 57344 : 448;
             MemorySegment data = weight.tensor().data();
             Rows numbers = (r, to) -> {
                 for (int i = 0; i < to.length; i++)
                     to[i] = values[data.get(ValueLayout.JAVA_BYTE, (long) r * to.length + i) & 255];
             };
             return new QuantizedMatrix(prefix + "weight", weight.tensor(), shape[0], shape[1], () -> numbers,
-                    null, zeros, spread.over(scale.tensor()), floats(scale));
+                    new Range(-largest, largest, false), zeros, spread.over(scale.tensor()), scale);
         }
 
         QuantizedMatrix awq() {
@@ -371,9 +399,9 @@ final class QuantizedMatrix {
                     scales[r * groups + g] = scale.tensor().getFloat((long) g * rows + r);
                 }
             return new QuantizedMatrix(prefix + "weight", packed.tensor(), rows, columns,
-                    () -> turned(packed.tensor().data(), columns, words), new Range(0, 15),
+                    () -> turned(packed.tensor().data(), columns, words), new Range(0, 15, true),
                     spread.over(HostTensor.of("qzeros", zeros, rows, groups)),
-                    spread.over(HostTensor.of("scales", scales, rows, groups)), floats(scale));
+                    spread.over(HostTensor.of("scales", scales, rows, groups)), scale);
         }
 
         /** The rows of words that each hold 8 rows of one column: the words are turned first, as rows lie far apart. */
@@ -466,10 +494,6 @@ final class QuantizedMatrix {
             if (shape.length > 2 || (shape.length == 0 ? 1 : shape[0]) != spread.down
                     || (shape.length == 2 ? shape[1] : 1) != spread.across)
                 throw wrongShape(zeros, "that of the scales, [" + spread.down + ", " + spread.across + "]");
-        }
-
-        private static DType floats(Checkpoint.Entry scale) {
-            return scale.dtype().equals("F16") ? DType.F16 : DType.BF16;
         }
 
         private static int[] matrix(Checkpoint.Entry entry) {

@@ -11,6 +11,8 @@ import io.omni.api.HostTensor;
 import java.io.IOException;
 import java.lang.foreign.Arena;
 import java.net.URISyntaxException;
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -248,6 +250,70 @@ class QuantizedMatrixTest {
                 assertThatThrownBy(() -> checkpoint.quantised("a.weight")).isInstanceOf(CheckpointException.class)
                         .hasMessageContaining("a.weight_scale_inv: shape %s, expected %s, as", Arrays.toString(shape),
                                 expected);
+        }
+    }
+
+    /** 448 · 146 is within float16 and 448 · 147 is not, whatever the numbers are; here the largest is 8. */
+    @ParameterizedTest
+    @CsvSource({"F8_E4M3,1,F16", "F8_E4M3,146,F16", "F8_E4M3,-147,BF16", "F8_E4M3,65504,BF16", "F8_E5M2,1,F16",
+            "F8_E5M2,1.25,BF16"})
+    void float16HoldsWhateverTheNumbersCanBe(String dtype, float scale, DType expected, @TempDir Path folder)
+            throws IOException {
+        QuantizedCopy.Tensor weight = float8(2, 64);
+        try (Checkpoint checkpoint = checkpoint(folder, FLOAT8, Map.of("a.weight",
+                new QuantizedCopy.Tensor(dtype, weight.shape(), weight.bytes()), "a.weight_scale", float16(1, scale)));
+                Arena memory = Arena.ofShared()) {
+            HostTensor read = checkpoint.get(memory, "a.weight", 2, 64);
+            assertThat(read.dtype()).isEqualTo(expected);
+            for (float value : read.toFloats())
+                assertThat(value).isFinite();
+        }
+    }
+
+    /** Integers with zero points and 16 columns, so no blocks: 0 to 15 less 8 are at most 8 from zero. */
+    @ParameterizedTest
+    @CsvSource({"8188,F16", "8192,BF16"})
+    void float16HoldsWhateverTheIntegersCanBe(float scale, DType expected, @TempDir Path folder) throws IOException {
+        try (Checkpoint checkpoint = checkpoint(folder, "'quant_method':'awq'",
+                Map.of("a.qweight", QuantizedCopy.integers(16, 1, (_, _) -> 0), "a.qzeros",
+                        QuantizedCopy.integers(1, 1, (_, _) -> 0x88888888), "a.scales",
+                        new QuantizedCopy.Tensor("F16", new int[]{1, 8}, float16(8, scale).bytes())));
+                Arena memory = Arena.ofShared()) {
+            HostTensor read = checkpoint.get(memory, "a.weight", 8, 16);
+            assertThat(read.dtype()).isEqualTo(expected);
+            assertThat(read.toFloats()).containsOnly(-8 * scale);
+        }
+    }
+
+    private static QuantizedCopy.Tensor float16(int count, float value) {
+        ByteBuffer bytes = ByteBuffer.allocate(2 * count).order(ByteOrder.LITTLE_ENDIAN);
+        while (bytes.hasRemaining())
+            bytes.putShort(Float.floatToFloat16(value));
+        return new QuantizedCopy.Tensor("F16", new int[]{count}, bytes.array());
+    }
+
+    @ParameterizedTest
+    @ValueSource(floats = {Float.NaN, Float.POSITIVE_INFINITY})
+    void scalesThatAreNotFiniteAreNamed(float scale, @TempDir Path folder) throws IOException {
+        try (Checkpoint checkpoint = checkpoint(folder, FLOAT8,
+                Map.of("a.weight", float8(2, 4), "a.weight_scale",
+                        QuantizedCopy.floats(new float[]{1, 1, 1, scale}, 2, 2)));
+                Arena memory = Arena.ofShared()) {
+            assertThatThrownBy(() -> checkpoint.get(memory, "a.weight", 2, 4)).isInstanceOf(CheckpointException.class)
+                    .hasMessageEndingWith("a.weight_scale: %s for row 1, column 2, expected finite numbers", scale);
+        }
+    }
+
+    @ParameterizedTest
+    @ValueSource(longs = {-8, (1L << 32) + 8, 1L << 40})
+    void shapesThatAreNoSizesAreNamed(long rows, @TempDir Path folder) throws IOException {
+        ByteBuffer shape = ByteBuffer.allocate(16).order(ByteOrder.LITTLE_ENDIAN).putLong(rows).putLong(8);
+        try (Checkpoint checkpoint = checkpoint(folder, "'quant_method':'compressed-tensors'",
+                Map.of("a.weight_packed", QuantizedCopy.integers(8, 1, (_, _) -> 0), "a.weight_shape",
+                        new QuantizedCopy.Tensor("I64", new int[]{2}, shape.array()), "a.weight_scale",
+                        QuantizedCopy.floats(new float[8], 8, 1)))) {
+            assertThatThrownBy(() -> checkpoint.quantised("a.weight")).isInstanceOf(CheckpointException.class)
+                    .hasMessageContaining("a.weight_shape: size " + rows + ", expected 0 to");
         }
     }
 
