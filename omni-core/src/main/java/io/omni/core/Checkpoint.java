@@ -105,6 +105,8 @@ final class Checkpoint implements TensorSource {
         Path index = directory.resolve("model.safetensors.index.json");
         if (Files.exists(index)) {
             Fields map = Fields.read(index).at("weight_map");
+            if (!map.node().isObject())
+                throw new CheckpointException(index + ": weight_map is missing, expected the file of each tensor");
             Map<String, String> shards = new TreeMap<>();
             map.node().fieldNames().forEachRemaining(name -> {
                 if (wanted.test(QuantizedMatrix.module(name, methods)))

@@ -11,6 +11,7 @@ import java.lang.foreign.MemorySegment;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.nio.channels.FileChannel;
+import java.nio.channels.OverlappingFileLockException;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.FileSystemException;
 import java.nio.file.FileVisitResult;
@@ -45,6 +46,8 @@ public final class Quantizer {
     static final String TENSOR = "omni.blocks.";
     /** Metadata of a shard: a checksum of samples of the tensors that it was made from. */
     private static final String SOURCE = "omni.source";
+    /** Locked while a run writes to the folder. */
+    private static final String LOCK = ".omni-quantize.lock";
     private static final String INDEX = "model.safetensors.index.json";
     private static final int SAMPLE = 4096;
 
@@ -111,8 +114,8 @@ public final class Quantizer {
      * @param progress
      *            told of every piece written
      * @throws CheckpointException
-     *             if the checkpoint cannot be read or was written by this class, if {@code to} holds files of another one,
-     *             or if it has no room
+     *             if the checkpoint cannot be read or was written by this class, if {@code to} holds files of another one
+     *             or another run is writing to it, or if it has no room
      */
     public static Summary quantize(Path from, Path to, DType type, Consumer<Progress> progress) {
         if (!type.isQuantized())
@@ -120,10 +123,10 @@ public final class Quantizer {
         try {
             if (!Files.isDirectory(from))
                 throw new CheckpointException(from + ": no such folder");
-            Files.createDirectories(to);
-            if (Files.isSameFile(from, to))
+            if (Files.exists(to) && Files.isSameFile(from, to))
                 throw new CheckpointException(to + ": the same folder as the checkpoint, expected another");
-            return new Quantizer(from.toRealPath(), to.toRealPath(), type, progress).run();
+            OmniConfig.read(from);
+            return new Quantizer(from.toRealPath(), to, type, progress).run();
         } catch (IOException e) {
             throw new CheckpointException(to + ": cannot be written: " + reason(e), e);
         }
@@ -167,7 +170,7 @@ public final class Quantizer {
 
     private Summary run() throws IOException {
         List<Shard> shards = new ArrayList<>();
-        Set<String> read = new TreeSet<>(Set.of(INDEX));
+        Set<String> read = new TreeSet<>(Set.of(INDEX, LOCK));
         try (Checkpoint checkpoint = Checkpoint.open(from, name -> true)) {
             for (var entry : checkpoint.files().entrySet()) {
                 read.add(from.relativize(entry.getKey()).toString());
@@ -175,6 +178,32 @@ public final class Quantizer {
                     shards.add(plan(checkpoint, entry.getKey(), entry.getValue()));
             }
         }
+        if (shards.isEmpty())
+            throw new CheckpointException(from + ": holds no tensors");
+        Files.createDirectories(to);
+        Path lock = to.resolve(LOCK);
+        // the lock is the process's and ends with it; the file may stay behind, and is nobody's then
+        try (FileChannel channel = FileChannel.open(lock, StandardOpenOption.CREATE, StandardOpenOption.WRITE)) {
+            if (!lock(channel))
+                throw new CheckpointException(to + ": another run is writing to this folder");
+            try {
+                return write(shards, others(read));
+            } finally {
+                Files.deleteIfExists(lock);
+            }
+        }
+    }
+
+    /** Whether nobody else, in this process or another, has the lock, which is then held until the channel closes. */
+    private static boolean lock(FileChannel channel) throws IOException {
+        try {
+            return channel.tryLock() != null;
+        } catch (OverlappingFileLockException e) {
+            return false;
+        }
+    }
+
+    private Summary write(List<Shard> shards, List<Path> others) throws IOException {
         Set<String> there = new TreeSet<>();
         long needed = 0;
         for (Shard shard : shards) {
@@ -184,12 +213,17 @@ public final class Quantizer {
             else
                 needed += shard.bytes() - sizeOf(part(shard));
         }
+        for (Path file : others)
+            if (!isCopied(file))
+            needed += Files.size(file);
         long free = Files.getFileStore(to).getUsableSpace();
         if (needed > free)
             throw new CheckpointException(
-                    "%s: %.1f GB free, expected %.1f GB for the shards that are still to be written"
+                    "%s: %.1f GB free, expected %.1f GB for what is still to be written"
                             .formatted(to, free / 1e9, needed / 1e9));
-        copyOthers(read);
+        for (Path file : others)
+            if (!Files.exists(copy(file)))
+            copyOther(file);
         for (Shard each : shards) {
             shard++;
             if (there.contains(each.name))
@@ -273,12 +307,12 @@ public final class Quantizer {
     }
 
     /** Configuration, tokenizer and whatever else lies beside the shards; hidden folders are caches of tools. */
-    private void copyOthers(Set<String> read) throws IOException {
+    private List<Path> others(Set<String> read) throws IOException {
         List<Path> files = new ArrayList<>();
         Files.walkFileTree(from, new SimpleFileVisitor<>() {
             @Override
-            public FileVisitResult preVisitDirectory(Path dir, BasicFileAttributes attributes) {
-                boolean skip = dir.equals(to)
+            public FileVisitResult preVisitDirectory(Path dir, BasicFileAttributes attributes) throws IOException {
+                boolean skip = Files.isSameFile(dir, to)
                         || !dir.equals(from) && dir.getFileName().toString().startsWith(".");
                 return skip ? FileVisitResult.SKIP_SUBTREE : FileVisitResult.CONTINUE;
             }
@@ -290,29 +324,41 @@ public final class Quantizer {
                 return FileVisitResult.CONTINUE;
             }
         });
-        for (Path file : files) {
-            Path copy = to.resolve(from.relativize(file));
-            byte[] config = file.equals(from.resolve("config.json")) ? plainConfig(file) : null;
-            if (Files.exists(copy)) {
-                boolean same = config == null
-                        ? Files.mismatch(file, copy) < 0
-                        : Arrays.equals(config, Files.readAllBytes(copy));
-                if (!same)
-                    throw new CheckpointException(
-                            copy + ": differs from " + file + ", expected a copy: choose an empty folder");
-            } else if (config != null)
-                place(copy, config);
-            else {
-                Files.createDirectories(copy.getParent());
-                Path part = copy.resolveSibling(copy.getFileName() + ".part");
-                Files.copy(file, part, StandardCopyOption.REPLACE_EXISTING);
-                Files.move(part, copy, StandardCopyOption.ATOMIC_MOVE);
-            }
-        }
+        return files;
     }
 
-    /** The configuration without what it says of another tool's quantisation; null if that is nothing. */
-    private static byte[] plainConfig(Path file) throws IOException {
+    private Path copy(Path file) {
+        return to.resolve(from.relativize(file));
+    }
+
+    private boolean isCopied(Path file) throws IOException {
+        Path copy = copy(file);
+        if (!Files.exists(copy))
+            return false;
+        byte[] config = plainConfig(file);
+        if (config == null ? Files.mismatch(file, copy) >= 0 : !Arrays.equals(config, Files.readAllBytes(copy)))
+            throw new CheckpointException(
+                    copy + ": differs from " + file + ", expected a copy: choose an empty folder");
+        return true;
+    }
+
+    private void copyOther(Path file) throws IOException {
+        Path copy = copy(file);
+        byte[] config = plainConfig(file);
+        if (config != null) {
+            place(copy, config);
+            return;
+        }
+        Files.createDirectories(copy.getParent());
+        Path part = copy.resolveSibling(copy.getFileName() + ".part");
+        Files.copy(file, part, StandardCopyOption.REPLACE_EXISTING);
+        Files.move(part, copy, StandardCopyOption.ATOMIC_MOVE);
+    }
+
+    /** If this is the configuration: what it is without another tool's quantisation; null if it tells of none. */
+    private byte[] plainConfig(Path file) throws IOException {
+        if (!file.equals(from.resolve("config.json")))
+            return null;
         Fields config = Fields.read(file);
         if (!QuantizationMethods.remove(config.node()))
             return null;

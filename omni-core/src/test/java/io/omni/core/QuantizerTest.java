@@ -11,6 +11,7 @@ import io.omni.api.Quantization;
 import io.omni.processor.Conversations;
 import io.omni.processor.Message;
 import java.io.IOException;
+import java.io.RandomAccessFile;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
@@ -185,6 +186,56 @@ class QuantizerTest {
         Files.copy(Reference.MODEL.resolve(shard), out.resolve(shard));
         assertFails(Reference.MODEL, out, shard + ": holds something else than ", "choose an empty folder");
         assertThat(out.resolve(shard)).hasSameBinaryContentAs(Reference.MODEL.resolve(shard));
+    }
+
+    @Test
+    void whatIsNoCheckpointIsRefusedBeforeAnythingIsWritten() throws IOException {
+        Path model = Reference.copy(Files.createDirectory(folder.resolve("model")));
+        Path out = folder.resolve("out");
+        Path index = model.resolve("model.safetensors.index.json");
+        for (String text : List.of("{}", "{\"weight_map\": null}")) {
+            Files.writeString(index, text);
+            assertFails(model, out, index + ": weight_map is missing, expected the file of each tensor");
+        }
+        Files.writeString(index, "{\"weight_map\": {}}");
+        assertFails(model, out, model + ": holds no tensors");
+        Reference.edit(model.resolve("config.json"), config -> config.put("model_type", "llama"));
+        assertFails(model, out, "config.json: model_type is 'llama', expected qwen3_omni_moe");
+        Files.delete(model.resolve("config.json"));
+        assertFails(model, out, model.resolve("config.json") + ": no such file");
+        assertThat(out).doesNotExist();
+    }
+
+    /** A file with a hole, larger than the disk has room for. */
+    @Test
+    void filesBesideTheShardsNeedRoomToo() throws IOException {
+        Path model = Reference.copy(Files.createDirectory(folder.resolve("model")));
+        long free = Files.getFileStore(folder).getUsableSpace();
+        try (RandomAccessFile large = new RandomAccessFile(model.resolve("large.bin").toFile(), "rw")) {
+            large.setLength(free + (1L << 30));
+        }
+        Path out = folder.resolve("out");
+        assertFails(model, out, "GB free, expected ", "for what is still to be written");
+        assertThat(out).isEmptyDirectory();
+    }
+
+    @Test
+    void aSecondRunIntoAFolderIsRefusedWhileTheFirstWorks() throws IOException {
+        Path out = folder.resolve("out");
+        // of a run that was killed
+        Files.writeString(Files.createDirectory(out).resolve(".omni-quantize.lock"), "");
+        List<Quantizer.Progress> seen = new ArrayList<>();
+        Quantizer.quantize(Reference.MODEL, out, DType.Q8, progress -> {
+            if (seen.isEmpty())
+                assertFails(Reference.MODEL, out, out + ": another run is writing to this folder");
+            seen.add(progress);
+        });
+        assertThat(seen).isNotEmpty();
+        assertThat(out.resolve(".omni-quantize.lock")).doesNotExist();
+        assertThat(out.resolve("model.safetensors.index.json")).exists();
+        Quantizer.Summary again = Quantizer.quantize(Reference.MODEL, out, DType.Q8, progress -> {
+        });
+        assertThat(again.thereAlready()).isEqualTo(again.shards());
     }
 
     /** Another checkpoint of the same shapes: one whose tensors differ in a single byte. */
