@@ -21,12 +21,36 @@ import java.util.Set;
  * @param zeroPoints
  *            whether all integers of compressed-tensors have zero points
  * @param blocks
- *            sizes {@code [rows, columns]} of what can share a scale, with {@link #ALL} for a whole column or row
+ *            what can share a scale
  * @param otherBlocks
  *            whether something else can, as a part's configuration does not tell
  */
-record QuantizationMethods(Set<Method> methods, boolean zeroPoints, List<int[]> blocks, boolean otherBlocks) {
-    static final int ALL = Integer.MAX_VALUE;
+record QuantizationMethods(Set<Method> methods, boolean zeroPoints, List<Block> blocks, boolean otherBlocks) {
+    /** Rows and columns that share a scale, as many as there are at most. */
+    record Block(int rows, int columns) {
+        static final Block TENSOR = new Block(Integer.MAX_VALUE, Integer.MAX_VALUE);
+        static final Block ROW = new Block(1, Integer.MAX_VALUE);
+
+        /** How many there are from the top of a matrix of so many rows to its bottom. */
+        int down(int height) {
+            return Math.ceilDiv(height, rows);
+        }
+
+        /** How many there are from one side to the other. */
+        int across(int width) {
+            return Math.ceilDiv(width, columns);
+        }
+
+        /** What this is in a matrix of this size. */
+        Block within(int height, int width) {
+            return new Block(Math.clamp(height, 1, rows), Math.clamp(width, 1, columns));
+        }
+
+        @Override
+        public String toString() {
+            return "[" + rows + ", " + columns + "]";
+        }
+    }
 
     /** Methods whose tensors {@link QuantizedMatrix} reads. */
     enum Method {
@@ -61,7 +85,7 @@ record QuantizationMethods(Set<Method> methods, boolean zeroPoints, List<int[]> 
         List<Fields> found = new ArrayList<>();
         collect(config, found);
         Set<Method> methods = EnumSet.noneOf(Method.class);
-        List<int[]> blocks = new ArrayList<>();
+        List<Block> blocks = new ArrayList<>();
         boolean zeroPoints = true;
         for (Fields f : found)
             switch (f.string("quant_method", "missing")) {
@@ -108,7 +132,7 @@ record QuantizationMethods(Set<Method> methods, boolean zeroPoints, List<int[]> 
     }
 
     /** Whether all groups have zero points. Adds each group's block, null for what it does not tell. */
-    private static boolean compressedTensors(Fields f, List<int[]> blocks) {
+    private static boolean compressedTensors(Fields f, List<Block> blocks) {
         String format = f.string("format", "dense");
         if (!format.equals("mixed-precision"))
             expect(f, "format", format, FORMATS);
@@ -125,7 +149,7 @@ record QuantizationMethods(Set<Method> methods, boolean zeroPoints, List<int[]> 
             if (groups.node().path(name).isArray()) {
                 // a scheme by its name, with its targets; what that means has changed
                 all = false;
-                blocks.add(name.equals("FP8_BLOCK") ? new int[]{128, 128} : null);
+                blocks.add(name.equals("FP8_BLOCK") ? new Block(128, 128) : null);
                 continue;
             }
             Fields group = groups.at(name);
@@ -145,20 +169,20 @@ record QuantizationMethods(Set<Method> methods, boolean zeroPoints, List<int[]> 
     }
 
     /** What shares a scale by a group's settings, or null where they do not tell. */
-    private static int[] block(Fields weights) {
+    private static Block block(Fields weights) {
         String strategy = weights.string("strategy", weights.has("block_structure") ? "block" : "group")
                 .toLowerCase(Locale.ROOT);
         expect(weights, "strategy", strategy, List.of("tensor", "channel", "group", "block"));
         return switch (strategy) {
-            case "tensor" -> new int[]{ALL, ALL};
-            case "channel" -> new int[]{1, ALL};
+            case "tensor" -> Block.TENSOR;
+            case "channel" -> Block.ROW;
             case "block" -> block(weights, "block_structure");
             default -> group(weights, "group_size");
         };
     }
 
     /** What shares a scale, or null if that is not told. */
-    private static int[] awq(Fields f) {
+    private static Block awq(Fields f) {
         String bits = Integer.toString(f.integer("bits", f.integer("w_bit", 4)));
         expect(f, "bits", bits, List.of("4"));
         expect(f, "version", f.string("version", "gemm").toLowerCase(Locale.ROOT), List.of("gemm"));
@@ -166,22 +190,22 @@ record QuantizationMethods(Set<Method> methods, boolean zeroPoints, List<int[]> 
     }
 
     /** A matrix may have a single scale beside others with blocks. */
-    private static List<int[]> fp8(Fields f) {
-        List<int[]> blocks = new ArrayList<>(List.of(new int[]{ALL, ALL}, block(f, "weight_block_size")));
+    private static List<Block> fp8(Fields f) {
+        List<Block> blocks = new ArrayList<>(List.of(Block.TENSOR, block(f, "weight_block_size")));
         if (!f.has("weight_block_size"))
-            blocks.add(new int[]{1, ALL});
+            blocks.add(Block.ROW);
         return blocks;
     }
 
-    private static int[] group(Fields f, String name) {
+    private static Block group(Fields f, String name) {
         int size = f.integer(name, -1);
         if (size == 0 || size < -1)
             throw new CheckpointException(
                     f.where() + ": " + name + " is " + size + ", expected 1 or more, or -1 for whole rows");
-        return f.has(name) ? new int[]{1, size == -1 ? ALL : size} : null;
+        return !f.has(name) ? null : size == -1 ? Block.ROW : new Block(1, size);
     }
 
-    private static int[] block(Fields f, String name) {
+    private static Block block(Fields f, String name) {
         // compressed-tensors once wrote a text such as 128x128
         String text = f.node().path(name).asText();
         int[] block = text.matches("\\d{1,9}x\\d{1,9}")
@@ -190,7 +214,7 @@ record QuantizationMethods(Set<Method> methods, boolean zeroPoints, List<int[]> 
         if (block.length != 2 || block[0] < 1 || block[1] < 1)
             throw new CheckpointException(
                     f.where() + ": " + name + " is " + f.node().path(name) + ", expected two sizes");
-        return block;
+        return new Block(block[0], block[1]);
     }
 
     private static void expect(Fields f, String field, String value, List<String> known) {

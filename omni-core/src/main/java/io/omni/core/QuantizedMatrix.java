@@ -1,10 +1,9 @@
 package io.omni.core;
 
-import static io.omni.core.QuantizationMethods.ALL;
-
 import io.omni.api.DType;
 import io.omni.api.HostTensor;
 import io.omni.api.Quantization;
+import io.omni.core.QuantizationMethods.Block;
 import io.omni.core.QuantizationMethods.Method;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
@@ -241,12 +240,10 @@ final class QuantizedMatrix {
     /**
      * How scales or zero points {@code [down, across]} lie over a matrix.
      *
-     * @param block
-     *            sizes {@code [rows, columns]} of what shares one
      * @param groups
      *            which of its row's each column has, or null where they lie side by side
      */
-    private record Spread(int down, int across, int[] block, int[] groups) {
+    private record Spread(int down, int across, Block block, int[] groups) {
         Rows over(HostTensor values) {
             if (down * across == 1)
                 return (r, to) -> Arrays.fill(to, values.getFloat(0));
@@ -257,8 +254,8 @@ final class QuantizedMatrix {
                 };
             return (r, to) -> {
                 for (int g = 0; g < across; g++)
-                    Arrays.fill(to, g * block[1], Math.min(to.length, (g + 1) * block[1]),
-                            values.getFloat((long) (r / block[0]) * across + g));
+                    Arrays.fill(to, g * block.columns(), Math.min(to.length, (g + 1) * block.columns()),
+                            values.getFloat((long) (r / block.rows()) * across + g));
             };
         }
     }
@@ -385,7 +382,7 @@ final class QuantizedMatrix {
             Checkpoint.Entry scale = get("scales", "F16", "BF16", "F32");
             Checkpoint.Entry zero = get("qzeros", "I32");
             int groups = matrix(scale)[0];
-            int[] block = block(rows, columns, scale.tensor().shape()[1], groups);
+            Block block = block(scale, rows, columns, scale.tensor().shape()[1], groups);
             if (block == null)
                 throw wrongShape(scale, "the transpose of " + expected(rows, columns));
             Spread spread = new Spread(rows, groups, block, null);
@@ -449,7 +446,7 @@ final class QuantizedMatrix {
             int[] shape = scale.tensor().shape();
             int down = shape.length == 0 ? 1 : shape[0];
             int across = shape.length == 2 ? shape[1] : 1;
-            int[] block = shape.length > 2 ? null : block(rows, columns, down, across);
+            Block block = shape.length > 2 ? null : block(scale, rows, columns, down, across);
             if (block == null)
                 throw wrongShape(scale, expected(rows, columns));
             int[] groups = down == rows ? groups(columns) : null;
@@ -461,27 +458,35 @@ final class QuantizedMatrix {
             return new Spread(down, across, block, groups);
         }
 
-        /** What shares a scale where there are {@code [down, across]} of them, or null if there cannot be as many. */
-        private int[] block(int rows, int columns, int down, int across) {
-            for (int[] block : methods.blocks())
-                if (down == Math.ceilDiv(rows, block[0]) && across == Math.ceilDiv(columns, block[1]))
-                return block;
-            if (!methods.otherBlocks())
-                return null;
+        /**
+         * What shares a scale where there are {@code [down, across]} of them, or null if there cannot be as many.
+         *
+         * @throws CheckpointException
+         *             if the configuration tells of several such blocks
+         */
+        private Block block(Checkpoint.Entry scale, int rows, int columns, int down, int across) {
+            List<Block> told = methods.blocks().stream()
+                    .filter(block -> down == block.down(rows) && across == block.across(columns))
+                    .map(block -> block.within(rows, columns)).distinct().toList();
+            if (told.size() > 1)
+                throw wrongShape(scale, "one that tells whether scales are those of blocks of "
+                        + told.stream().map(Block::toString).collect(Collectors.joining(" or ")));
+            if (told.size() == 1 || !methods.otherBlocks())
+                return told.isEmpty() ? null : told.getFirst();
             if (down == 1 && across == 1)
-                return new int[]{ALL, ALL};
+                return Block.TENSOR.within(rows, columns);
             // only where no other is told, whose last could be narrower
             return down == rows && across > 0 && columns % across == 0
-                    ? new int[]{1, Math.max(1, columns / across)}
+                    ? new Block(1, Math.max(1, columns / across))
                     : null;
         }
 
         /** The shapes that scales can have. */
         private String expected(int rows, int columns) {
-            Stream<String> told = methods.blocks().stream().map(block -> block[0] == ALL
+            Stream<String> told = methods.blocks().stream().map(block -> block.equals(Block.TENSOR)
                     ? "one value"
-                    : "[" + Math.ceilDiv(rows, block[0]) + ", " + Math.ceilDiv(columns, block[1]) + "]"
-                            + (block[1] == ALL ? "" : " for blocks of " + Arrays.toString(block)));
+                    : "[" + block.down(rows) + ", " + block.across(columns) + "]"
+                            + (block.equals(Block.ROW) ? "" : " for blocks of " + block));
             Stream<String> others = methods.otherBlocks()
                     ? Stream.of("one value", "[" + rows + ", groups]")
                     : Stream.of();

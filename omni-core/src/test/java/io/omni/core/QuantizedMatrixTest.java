@@ -188,6 +188,22 @@ class QuantizedMatrixTest {
         }
     }
 
+    /** Two scales a row: groups of 64 and 32 columns, or of 48. */
+    @Test
+    void scalesThatFitSeveralBlocksAreRefused(@TempDir Path folder) throws IOException {
+        String groups = GROUP.formatted(0, "'group_size':64") + "," + GROUP.formatted(1, "'group_size':48");
+        try (Checkpoint checkpoint = compressedTensors(folder, groups, 4, 96, 4, 2)) {
+            assertThatThrownBy(() -> checkpoint.quantised("a.weight")).isInstanceOf(CheckpointException.class)
+                    .hasMessageEndingWith("a.weight_scale: shape [4, 2], expected one that tells whether scales are"
+                            + " those of blocks of [1, 64] or [1, 48]");
+        }
+        // all of a row either way
+        groups = GROUP.formatted(0, "'group_size':128") + "," + GROUP.formatted(1, "'strategy':'channel'");
+        try (Checkpoint checkpoint = compressedTensors(folder, groups, 4, 96, 4, 1)) {
+            assertThat(checkpoint.quantised("a.weight").shape()).containsExactly(4, 96);
+        }
+    }
+
     /** A group of 64 columns, then one of 32. */
     @Test
     void theLastGroupOfARowIsNarrower(@TempDir Path folder) throws IOException {
