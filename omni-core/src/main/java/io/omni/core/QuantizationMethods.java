@@ -9,6 +9,7 @@ import java.util.List;
 import java.util.Locale;
 import java.util.Objects;
 import java.util.Set;
+import java.util.TreeSet;
 
 /**
  * How the tool that quantised a checkpoint stored it, as {@code quantization_config} in {@code config.json} says, at its
@@ -20,12 +21,15 @@ import java.util.Set;
  *            empty for a checkpoint that is not quantised
  * @param zeroPoints
  *            whether all integers of compressed-tensors have zero points
+ * @param bits
+ *            how many an integer of compressed-tensors can have
  * @param blocks
  *            what can share a scale
  * @param otherBlocks
  *            whether something else can, as a part's configuration does not tell
  */
-record QuantizationMethods(Set<Method> methods, boolean zeroPoints, List<Block> blocks, boolean otherBlocks) {
+record QuantizationMethods(Set<Method> methods, boolean zeroPoints, Set<Integer> bits, List<Block> blocks,
+        boolean otherBlocks) {
     /** Rows and columns that share a scale, as many as there are at most. */
     record Block(int rows, int columns) {
         static final Block TENSOR = new Block(Integer.MAX_VALUE, Integer.MAX_VALUE);
@@ -68,9 +72,10 @@ record QuantizationMethods(Set<Method> methods, boolean zeroPoints, List<Block> 
         }
     }
 
-    static final QuantizationMethods NONE = new QuantizationMethods(EnumSet.noneOf(Method.class), false, List.of(),
-            false);
+    static final QuantizationMethods NONE = new QuantizationMethods(EnumSet.noneOf(Method.class), false, Set.of(),
+            List.of(), false);
 
+    private static final List<Integer> BITS = List.of(4, 8);
     private static final List<String> FORMATS = List.of("pack-quantized", "int-quantized", "float-quantized",
             "naive-quantized", "dense");
     private static final List<String> KEYS = List.of("quantization_config", "compression_config");
@@ -85,13 +90,14 @@ record QuantizationMethods(Set<Method> methods, boolean zeroPoints, List<Block> 
         List<Fields> found = new ArrayList<>();
         collect(config, found);
         Set<Method> methods = EnumSet.noneOf(Method.class);
+        Set<Integer> bits = new TreeSet<>();
         List<Block> blocks = new ArrayList<>();
         boolean zeroPoints = true;
         for (Fields f : found)
             switch (f.string("quant_method", "missing")) {
             case "compressed-tensors" -> {
                 methods.add(Method.COMPRESSED_TENSORS);
-                zeroPoints &= compressedTensors(f, blocks);
+                zeroPoints &= compressedTensors(f, bits, blocks);
             }
             case "awq" -> {
                 methods.add(Method.AWQ);
@@ -106,7 +112,7 @@ record QuantizationMethods(Set<Method> methods, boolean zeroPoints, List<Block> 
             }
         zeroPoints &= methods.contains(Method.COMPRESSED_TENSORS);
         boolean others = blocks.removeIf(Objects::isNull);
-        return found.isEmpty() ? NONE : new QuantizationMethods(methods, zeroPoints, blocks, others);
+        return found.isEmpty() ? NONE : new QuantizationMethods(methods, zeroPoints, bits, blocks, others);
     }
 
     /** Takes all that {@link #of} reads out of a configuration and tells whether there was any. */
@@ -131,8 +137,8 @@ record QuantizationMethods(Set<Method> methods, boolean zeroPoints, List<Block> 
         }
     }
 
-    /** Whether all groups have zero points. Adds each group's block, null for what it does not tell. */
-    private static boolean compressedTensors(Fields f, List<Block> blocks) {
+    /** Whether all groups have zero points. Adds each group's bits and block, all and null if it does not tell. */
+    private static boolean compressedTensors(Fields f, Set<Integer> bits, List<Block> blocks) {
         String format = f.string("format", "dense");
         if (!format.equals("mixed-precision"))
             expect(f, "format", format, FORMATS);
@@ -149,6 +155,7 @@ record QuantizationMethods(Set<Method> methods, boolean zeroPoints, List<Block> 
             if (groups.node().path(name).isArray()) {
                 // a scheme by its name, with its targets; what that means has changed
                 all = false;
+                bits.addAll(BITS);
                 blocks.add(name.equals("FP8_BLOCK") ? new Block(128, 128) : null);
                 continue;
             }
@@ -156,15 +163,19 @@ record QuantizationMethods(Set<Method> methods, boolean zeroPoints, List<Block> 
             expect(group, "format", group.string("format", format.equals("mixed-precision") ? "dense" : format),
                     FORMATS);
             Fields weights = group.at("weights");
-            int bits = weights.integer("num_bits", 8);
+            int width = weights.integer("num_bits", 8);
             String type = weights.string("type", "int");
             expect(weights, "type", type, List.of("int", "float"));
-            expect(weights, "num_bits", Integer.toString(bits),
+            expect(weights, "num_bits", Integer.toString(width),
                     type.equals("float") ? List.of("8") : List.of("4", "8"));
             all &= !weights.bool("symmetric", true);
+            if (type.equals("int"))
+                bits.add(width);
             if (group.has("weights"))
                 blocks.add(block(weights));
         }
+        if (bits.isEmpty())
+            bits.addAll(BITS);
         return all;
     }
 

@@ -269,11 +269,12 @@ final class QuantizedMatrix {
                 throw wrongShape(size, "[2]");
             int rows = size(size, 0);
             int columns = size(size, 1);
-            int[] shape = packed.tensor().shape();
-            int bits = shape.length != 2 || shape[0] != rows ? 0 : shape[1] == words(columns, 4) ? 4 : 8;
-            if (bits == 0 || shape[1] != words(columns, bits))
-                throw wrongShape(packed, "[" + rows + ", " + words(columns, 4) + "] or [" + rows + ", "
-                        + words(columns, 8) + "] for " + rows + " rows of " + columns);
+            int[] shape = matrix(packed);
+            int bits = methods.bits().stream().filter(b -> shape[0] == rows && shape[1] == words(columns, b))
+                    .findFirst()
+                    .orElseThrow(() -> wrongShape(packed, methods.bits().stream()
+                            .map(b -> "[" + rows + ", " + words(columns, b) + "] for " + b + " bits")
+                            .collect(Collectors.joining(" or ")) + " of a matrix [" + rows + ", " + columns + "]"));
             Checkpoint.Entry scale = get("weight_scale", "F32", "F16", "BF16");
             Spread spread = spread(scale, rows, columns);
             Rows zeros = packedZeros(bits, spread);
@@ -428,7 +429,7 @@ final class QuantizedMatrix {
         }
 
         private static int words(int elements, int bits) {
-            return Math.ceilDiv(elements * bits, 32);
+            return Math.ceilDiv(elements, 32 / bits);
         }
 
         private static void unpack(MemorySegment words, int bits, float[] to) {

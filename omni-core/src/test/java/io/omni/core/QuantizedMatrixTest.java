@@ -320,6 +320,41 @@ class QuantizedMatrixTest {
         }
     }
 
+    /** One word holds four columns in four bits each as well as in eight. */
+    @ParameterizedTest
+    @CsvSource({"4,4,1", "8,4,1", "8,5,2", "4,9,2"})
+    void integersHaveAsManyBitsAsTheConfigurationSays(int bits, int columns, int words, @TempDir Path folder)
+            throws IOException {
+        try (Checkpoint checkpoint = packed(folder, bits, columns, words); Arena memory = Arena.ofShared()) {
+            float[] expected = new float[8 * columns];
+            Arrays.fill(expected, 3);
+            assertThat(checkpoint.get(memory, "a.weight", 8, columns).toFloats()).containsExactly(expected);
+        }
+    }
+
+    @ParameterizedTest
+    @CsvSource({"4,32,8", "8,32,4", "4,32,5"})
+    void otherNumbersOfBitsAreRefused(int bits, int columns, int words, @TempDir Path folder) throws IOException {
+        try (Checkpoint checkpoint = packed(folder, bits, columns, words)) {
+            assertThatThrownBy(() -> checkpoint.quantised("a.weight")).isInstanceOf(CheckpointException.class)
+                    .hasMessageEndingWith("a.weight_packed: shape [8, %d], expected [8, %d] for %d bits of a matrix"
+                            + " [8, %d]", words, columns * bits / 32, bits, columns);
+        }
+    }
+
+    /** A matrix whose elements are all 3. */
+    private static Checkpoint packed(Path folder, int bits, int columns, int words) throws IOException {
+        int word = bits == 4 ? 0xbbbbbbbb : 0x83838383;
+        return checkpoint(folder,
+                "'quant_method':'compressed-tensors','format':'pack-quantized','config_groups':{'g':{'weights':"
+                        + "{'num_bits':" + bits + ",'strategy':'tensor'}}}",
+                Map.of("a.weight_packed", QuantizedCopy.integers(8, words, (_, _) -> word), "a.weight_shape",
+                        new QuantizedCopy.Tensor("I32", new int[]{2},
+                                QuantizedCopy.integers(1, 2, (_, i) -> i == 0 ? 8 : columns).bytes()),
+                        "a.weight_scale",
+                        QuantizedCopy.floats(new float[]{1}, 1)));
+    }
+
     @ParameterizedTest
     @ValueSource(longs = {-8, (1L << 32) + 8, 1L << 40})
     void shapesThatAreNoSizesAreNamed(long rows, @TempDir Path folder) throws IOException {
