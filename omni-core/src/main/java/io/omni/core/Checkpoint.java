@@ -33,6 +33,11 @@ import java.util.function.Predicate;
 final class Checkpoint implements TensorSource {
     private static final ValueLayout.OfLong LONG = ValueLayout.JAVA_LONG_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
 
+    /** As they lie in their file, empty ones before others. */
+    private static final Comparator<Entry> IN_FILE = Comparator
+            .comparingLong((Entry entry) -> entry.tensor().data().address())
+            .thenComparingLong(entry -> entry.tensor().data().byteSize());
+
     private final Path directory;
     private final Arena arena = Arena.ofShared();
     private final Map<String, Entry> entries = new HashMap<>();
@@ -145,6 +150,7 @@ final class Checkpoint implements TensorSource {
         Fields held = Fields.parse(file + ": header", header);
         MemorySegment data = bytes.asSlice(8 + headerSize);
         Fields metadata = held.has("__metadata__") ? held.at("__metadata__") : Fields.NONE;
+        List<Entry> found = new ArrayList<>();
         for (var names = held.node().fieldNames(); names.hasNext();) {
             String name = names.next();
             if (name.equals("__metadata__"))
@@ -152,7 +158,19 @@ final class Checkpoint implements TensorSource {
             Fields entry = held.at(name);
             HostTensor tensor = tensor(entry, metadata.string(Quantizer.TENSOR + name, null), file + ": " + name, name,
                     data);
-            entries.put(name, new Entry(file, entry.string("dtype", ""), tensor));
+            found.add(new Entry(file, entry.string("dtype", ""), tensor));
+        }
+        expectApart(found);
+        found.forEach(entry -> entries.put(entry.name(), entry));
+    }
+
+    private static void expectApart(List<Entry> entries) {
+        entries.sort(IN_FILE);
+        for (int i = 1; i < entries.size(); i++) {
+            MemorySegment before = entries.get(i - 1).tensor().data();
+            if (before.address() + before.byteSize() > entries.get(i).tensor().data().address())
+                throw new CheckpointException(
+                        entries.get(i).where() + ": lies where " + entries.get(i - 1).name() + " does");
         }
     }
 
@@ -174,8 +192,17 @@ final class Checkpoint implements TensorSource {
             case String other -> throw new CheckpointException(
                     where + ": dtype " + other + ", expected F32, F16, BF16, F8_E4M3, F8_E5M2, I64, I32, I8 or BOOL");
         };
+        if (!entry.node().path("shape").isArray())
+            throw new CheckpointException(where + ": shape is missing, expected a list of sizes");
         int[] shape = quantised != null ? quantisedShape(quantised, where) : entry.integers("shape");
+        double elements = Arrays.stream(shape).asDoubleStream().reduce(1, (a, b) -> a * b);
+        if (Arrays.stream(shape).anyMatch(n -> n < 0) || elements > 2.0 * data.byteSize())
+            throw new CheckpointException(where + ": shape " + Arrays.toString(shape)
+                    + ", expected sizes of what fits into the file's " + data.byteSize() + " bytes of data");
         var offsets = entry.node().path("data_offsets");
+        if (offsets.size() != 2 || !offsets.path(0).isIntegralNumber() || !offsets.path(1).isIntegralNumber())
+            throw new CheckpointException(where + ": data_offsets is " + (offsets.isMissingNode() ? "missing" : offsets)
+                    + ", expected two numbers");
         long from = offsets.path(0).asLong(-1);
         long to = offsets.path(1).asLong(-1);
         if (from < 0 || to < from || to > data.byteSize())
@@ -235,13 +262,12 @@ final class Checkpoint implements TensorSource {
     /** The files, in order, with the {@link #names} of the tensors that lie in each, as they lie there. */
     Map<Path, List<String>> files() {
         Map<Path, List<String>> files = new TreeMap<>();
-        entries.values().stream().sorted(Comparator.comparingLong(entry -> entry.tensor().data().address()))
-                .forEach(entry -> {
-                    List<String> names = files.computeIfAbsent(entry.file(), file -> new ArrayList<>());
-                    String name = QuantizedMatrix.matrix(entry.name(), methods);
-                    if (name != null)
-                        names.add(name);
-                });
+        entries.values().stream().sorted(IN_FILE).forEach(entry -> {
+            List<String> names = files.computeIfAbsent(entry.file(), file -> new ArrayList<>());
+            String name = QuantizedMatrix.matrix(entry.name(), methods);
+            if (name != null)
+                names.add(name);
+        });
         return files;
     }
 
@@ -267,7 +293,7 @@ final class Checkpoint implements TensorSource {
         Entry entry = entries.get(name);
         if (matrix == null && entry == null)
             throw new CheckpointException(directory + ": tensor " + name + " is missing");
-        if (matrix == null && entry.isFloat8())
+        if (matrix == null && (entry.isFloat8() || entry.dtype().equals("I8")))
             throw new CheckpointException(entry.where() + ": dtype " + entry.dtype()
                     + ", expected only of matrices that config.json's quantization_config covers");
         int[] stored = matrix != null ? matrix.shape() : entry.tensor().shape();

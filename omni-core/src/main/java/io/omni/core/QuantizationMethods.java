@@ -174,7 +174,7 @@ record QuantizationMethods(Set<Method> methods, boolean zeroPoints, Set<Integer>
             if (group.has("weights"))
                 blocks.add(block(weights));
         }
-        if (bits.isEmpty())
+        if (bits.isEmpty() || groups.node().isEmpty())
             bits.addAll(BITS);
         return all;
     }

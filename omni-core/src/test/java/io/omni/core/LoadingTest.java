@@ -10,6 +10,8 @@ import io.omni.api.BackendException;
 import io.omni.api.Backends;
 import io.omni.processor.Message;
 import java.io.IOException;
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -18,6 +20,8 @@ import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
 
 class LoadingTest {
     private static final List<String> SPEECH = List.of("talker.", "code2wav.");
@@ -126,6 +130,33 @@ class LoadingTest {
     void badTensorsAreNamed() throws IOException {
         editHeader("thinker.lm_head.weight", "BF16", "F8_X");
         assertFails("thinker.lm_head.weight", "F8_X", "expected F32");
+    }
+
+    @ParameterizedTest
+    @CsvSource(delimiter = '|', textBlock = """
+            {'dtype':'F32','shape':[2,-2],'data_offsets':[0,16]}                   | shape [2, -2], expected sizes
+            {'dtype':'F32','shape':[2147483647,2147483647,4],'data_offsets':[0,16]}| 4], expected sizes of what fits into the file's 32 bytes
+            {'dtype':'F32','shape':[1099511627776],'data_offsets':[0,16]}          | shape is [1099511627776], expected a list of integers
+            {'dtype':'F32','data_offsets':[0,16]}                                  | shape is missing
+            {'dtype':'F32','shape':4,'data_offsets':[0,16]}                        | shape is missing, expected a list of sizes
+            {'dtype':'F32','shape':[4]}                                            | data_offsets is missing, expected two numbers
+            {'dtype':'F32','shape':[4],'data_offsets':['0','16']}                  | data_offsets is ["0","16"], expected two numbers
+            {'dtype':'F32','shape':[4],'data_offsets':[0,16,32]}                   | data_offsets is [0,16,32], expected two numbers
+            {'dtype':'F32','shape':[4],'data_offsets':[16,0]}                      | bytes 16 to 0
+            {'dtype':'F32','shape':[4],'data_offsets':[24,40]}                     | bytes 24 to 40, but the file holds 32 bytes of data: truncated
+            {'dtype':'F32','shape':[4],'data_offsets':[0,12]}                      | 12 bytes for F32 [4], expected 16
+            {'shape':[4],'data_offsets':[0,16]}                                    | dtype missing, expected F32
+            {'dtype':'F32','shape':[4],'data_offsets':[12,28]}                     | lies where a does
+            {'dtype':'F32','shape':[4],'data_offsets':[0,16]},'b':{}               | malformed JSON at line 1, column 59: Duplicate field 'b'
+            """)
+    void tensorsThatAFileCannotHoldAreNamed(String header, String message) throws IOException {
+        Path file = folder.resolve("b.safetensors");
+        byte[] text = "{'b':%s,'a':{'dtype':'F32','shape':[4],'data_offsets':[0,16]},'empty':{'dtype':'F32','shape':[0,4],'data_offsets':[16,16]}}"
+                .formatted(header).replace('\'', '"').getBytes(StandardCharsets.UTF_8);
+        Files.write(file, ByteBuffer.allocate(8 + text.length + 32).order(ByteOrder.LITTLE_ENDIAN).putLong(text.length)
+                .put(text).array());
+        assertThatThrownBy(() -> Checkpoint.file(file).close()).isInstanceOf(CheckpointException.class).message()
+                .startsWith(file + ": ").contains("b", message);
     }
 
     @Test

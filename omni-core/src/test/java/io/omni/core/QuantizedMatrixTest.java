@@ -471,6 +471,18 @@ class QuantizedMatrixTest {
         assertFails(folder, "tensor " + module + part + " is missing", ".safetensors: " + module);
     }
 
+    @ParameterizedTest
+    @CsvSource({"INT8,I8", "FLOAT8_ROWS,F8_E4M3"})
+    void matricesOfEightBitsWithoutAConfigurationAreNamed(QuantizedCopy.Layout layout, String dtype,
+            @TempDir Path folder) throws IOException {
+        QuantizedCopy.write(layout, folder, folder.resolve("twin"));
+        Reference.edit(folder.resolve("config.json"), QuantizationMethods::remove);
+        assertFails(folder, ".weight: dtype " + dtype + ", expected only of matrices that config.json's");
+        assertThatThrownBy(() -> Quantizer.quantize(folder, folder.resolve("out"), DType.Q4, progress -> {
+        })).isInstanceOf(CheckpointException.class)
+                .hasMessageContaining(".weight: dtype " + dtype + ", expected only of matrices");
+    }
+
     @Test
     void zeroPointsThatTheConfigurationTellsOfAreNamed(@TempDir Path folder) throws IOException {
         QuantizedCopy.write(QuantizedCopy.Layout.PACKED4, folder, folder.resolve("twin"));
