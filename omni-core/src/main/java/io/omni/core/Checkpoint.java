@@ -1,5 +1,6 @@
 package io.omni.core;
 
+import com.fasterxml.jackson.databind.JsonNode;
 import io.omni.api.DType;
 import io.omni.api.HostTensor;
 import io.omni.api.Quantization;
@@ -115,7 +116,7 @@ final class Checkpoint implements TensorSource {
             Map<String, String> shards = new TreeMap<>();
             map.node().fieldNames().forEachRemaining(name -> {
                 if (wanted.test(QuantizedMatrix.module(name, methods)))
-                    shards.put(name, map.string(name, ""));
+                    shards.put(name, shard(map, name));
             });
             for (String shard : new TreeSet<>(shards.values()))
                 map(directory.resolve(shard));
@@ -129,6 +130,17 @@ final class Checkpoint implements TensorSource {
         else
             throw new CheckpointException(
                     directory + ": holds neither model.safetensors nor model.safetensors.index.json");
+    }
+
+    /** The file of a tensor, below the folder. */
+    private static String shard(Fields map, String tensor) {
+        String shard = map.string(tensor, "");
+        // a forged index must not lead elsewhere, as a copy is written under the same names
+        if (shard.isEmpty() || shard.indexOf(0) >= 0 || Path.of(shard).isAbsolute()
+                || Path.of(shard).normalize().startsWith(".."))
+            throw new CheckpointException(map.where() + ": " + tensor + " is " + map.node().path(tensor)
+                    + ", expected a file in the folder");
+        return shard;
     }
 
     private void map(Path file) {
@@ -145,7 +157,8 @@ final class Checkpoint implements TensorSource {
         long headerSize = bytes.get(LONG, 0);
         if (headerSize < 2 || headerSize > Math.min(bytes.byteSize() - 8, 1 << 28))
             throw new CheckpointException(
-                    file + ": a header of " + headerSize + " bytes in a file of " + bytes.byteSize() + ", truncated");
+                    file + ": a header of " + headerSize + " bytes in a file of " + bytes.byteSize()
+                            + ": truncated, or no safetensors file");
         String header = new String(bytes.asSlice(8, headerSize).toArray(ValueLayout.JAVA_BYTE), StandardCharsets.UTF_8);
         Fields held = Fields.parse(file + ": header", header);
         MemorySegment data = bytes.asSlice(8 + headerSize);
@@ -200,11 +213,11 @@ final class Checkpoint implements TensorSource {
             throw new CheckpointException(where + ": shape " + Arrays.toString(shape)
                     + ", expected sizes of what fits into the file's " + data.byteSize() + " bytes of data");
         var offsets = entry.node().path("data_offsets");
-        if (offsets.size() != 2 || !offsets.path(0).isIntegralNumber() || !offsets.path(1).isIntegralNumber())
+        if (offsets.size() != 2 || !isLong(offsets.path(0)) || !isLong(offsets.path(1)))
             throw new CheckpointException(where + ": data_offsets is " + (offsets.isMissingNode() ? "missing" : offsets)
                     + ", expected two numbers");
-        long from = offsets.path(0).asLong(-1);
-        long to = offsets.path(1).asLong(-1);
+        long from = offsets.path(0).longValue();
+        long to = offsets.path(1).longValue();
         if (from < 0 || to < from || to > data.byteSize())
             throw new CheckpointException(where + ": bytes " + from + " to " + to + ", but the file holds "
                     + data.byteSize() + " bytes of data: truncated");
@@ -215,6 +228,10 @@ final class Checkpoint implements TensorSource {
             throw new CheckpointException(where + ": " + (to - from) + " bytes for " + dtype + " "
                     + Arrays.toString(shape) + ", expected " + dtype.bytes(HostTensor.size(shape)));
         return new HostTensor(name, dtype, shape, data.asSlice(from, to - from));
+    }
+
+    private static boolean isLong(JsonNode node) {
+        return node.isIntegralNumber() && node.canConvertToLong();
     }
 
     private static DType quantisedType(String entry, String where) {

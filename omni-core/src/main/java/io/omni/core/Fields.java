@@ -7,6 +7,7 @@ import com.fasterxml.jackson.databind.ObjectMapper;
 import com.fasterxml.jackson.databind.json.JsonMapper;
 import com.fasterxml.jackson.databind.node.MissingNode;
 import java.io.IOException;
+import java.nio.charset.CharacterCodingException;
 import java.nio.file.Files;
 import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
@@ -27,6 +28,8 @@ record Fields(String where, JsonNode node) {
             return parse(file.toString(), Files.readString(file));
         } catch (NoSuchFileException e) {
             throw new CheckpointException(file + ": no such file", e);
+        } catch (CharacterCodingException e) {
+            throw new CheckpointException(file + ": is no text in UTF-8", e);
         } catch (IOException e) {
             throw new CheckpointException(file + ": cannot be read: " + e.getMessage(), e);
         }

@@ -22,6 +22,7 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
+import org.junit.jupiter.params.provider.ValueSource;
 
 class LoadingTest {
     private static final List<String> SPEECH = List.of("talker.", "code2wav.");
@@ -141,6 +142,7 @@ class LoadingTest {
             {'dtype':'F32','shape':4,'data_offsets':[0,16]}                        | shape is missing, expected a list of sizes
             {'dtype':'F32','shape':[4]}                                            | data_offsets is missing, expected two numbers
             {'dtype':'F32','shape':[4],'data_offsets':['0','16']}                  | data_offsets is ["0","16"], expected two numbers
+            {'dtype':'F32','shape':[4],'data_offsets':[0,18446744073709551632]}    | data_offsets is [0,18446744073709551632], expected two numbers
             {'dtype':'F32','shape':[4],'data_offsets':[0,16,32]}                   | data_offsets is [0,16,32], expected two numbers
             {'dtype':'F32','shape':[4],'data_offsets':[16,0]}                      | bytes 16 to 0
             {'dtype':'F32','shape':[4],'data_offsets':[24,40]}                     | bytes 24 to 40, but the file holds 32 bytes of data: truncated
@@ -184,6 +186,22 @@ class LoadingTest {
         Reference.edit(model.resolve("model.safetensors.index.json"), index -> ((ObjectNode) index.get("weight_map"))
                 .put("thinker.more", "model-00001-of-00007.safetensors"));
         assertFails("thinker.more", "model-00001-of-00007.safetensors");
+    }
+
+    /** A copy would be written under that name too, outside of its folder. */
+    @ParameterizedTest
+    @ValueSource(strings = {"/model.safetensors", "../model.safetensors", "a/../../model.safetensors", "", "a\0b"})
+    void shardsOutsideTheFolderAreRefused(String shard) throws IOException {
+        Reference.edit(model.resolve("model.safetensors.index.json"),
+                index -> ((ObjectNode) index.get("weight_map")).put("thinker.lm_head.weight", shard));
+        assertFails("model.safetensors.index.json: weight_map: thinker.lm_head.weight is \"",
+                "expected a file in the folder");
+    }
+
+    @Test
+    void textInAnotherEncodingIsNamed() throws IOException {
+        Files.writeString(model.resolve("config.json"), "{\"é\": 1}", StandardCharsets.ISO_8859_1);
+        assertFails("config.json: is no text in UTF-8");
     }
 
     @Test
