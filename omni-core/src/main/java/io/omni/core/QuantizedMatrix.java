@@ -476,7 +476,7 @@ final class QuantizedMatrix {
                 return told.isEmpty() ? null : told.getFirst();
             if (down == 1 && across == 1)
                 return Block.TENSOR.within(rows, columns);
-            // only where no other is told, whose last could be narrower
+            // equal groups, unless others are told: the last of those may be narrower
             return down == rows && across > 0 && columns % across == 0
                     ? new Block(1, Math.max(1, columns / across))
                     : null;

@@ -123,6 +123,8 @@ public final class Quantizer {
         try {
             if (!Files.isDirectory(from))
                 throw new CheckpointException(from + ": no such folder");
+            if (Files.exists(to) && !Files.isDirectory(to))
+                throw new CheckpointException(to + ": is a file, expected a folder");
             if (Files.exists(to) && Files.isSameFile(from, to))
                 throw new CheckpointException(to + ": the same folder as the checkpoint, expected another");
             OmniConfig.read(from);
@@ -184,7 +186,8 @@ public final class Quantizer {
         Path lock = to.resolve(LOCK);
         // the lock is the process's and ends with it; the file may stay behind, and is nobody's then
         try (FileChannel channel = FileChannel.open(lock, StandardOpenOption.CREATE, StandardOpenOption.WRITE)) {
-            if (!lock(channel))
+            // a run that has just ended deletes the file that this one opened
+            if (!lock(channel) || Files.notExists(lock))
                 throw new CheckpointException(to + ": another run is writing to this folder");
             try {
                 return write(shards, others(read));
@@ -450,7 +453,11 @@ public final class Quantizer {
         byte[] piece = new byte[Math.toIntExact(to.bytes((long) each * tensor.shape()[1]))];
         for (int from = 0; from < rows; from += each) {
             HostTensor part = tensor.rows(from, Math.min(rows, from + each));
-            convert(part, to, MemorySegment.ofArray(piece));
+            try {
+                convert(part, to, MemorySegment.ofArray(piece));
+            } catch (CheckpointException e) {
+                throw new CheckpointException(this.from.resolve(shard.name) + ": " + e.getMessage(), e);
+            }
             int bytes = (int) to.bytes(part.size());
             writeFully(out, ByteBuffer.wrap(piece, 0, bytes));
             done += bytes;

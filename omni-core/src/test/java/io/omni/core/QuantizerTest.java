@@ -206,6 +206,13 @@ class QuantizerTest {
         assertThat(out).doesNotExist();
     }
 
+    @Test
+    void aFileInTheFoldersPlaceIsLeftAlone() throws IOException {
+        Path out = Files.writeString(folder.resolve("out"), "kept");
+        assertFails(Reference.MODEL, out, out + ": is a file, expected a folder");
+        assertThat(out).hasContent("kept");
+    }
+
     /** A file with a hole, larger than the disk has room for. */
     @Test
     void filesBesideTheShardsNeedRoomToo() throws IOException {
@@ -300,7 +307,7 @@ class QuantizerTest {
         bytes[start + 1] = 0x7f;
         Files.write(model.resolve(shard), bytes);
         Path out = folder.resolve("out");
-        assertFails(model, out, "thinker.lm_head.weight: rows from 0 on: element 0");
+        assertFails(model, out, model.resolve(shard) + ": thinker.lm_head.weight: rows from 0 on: element 0");
         try (var files = Files.list(out)) {
             assertThat(files).noneMatch(file -> file.toString().endsWith(".part"));
         }
