@@ -11,15 +11,16 @@ import io.omni.api.Quantization;
 import io.omni.processor.Conversations;
 import io.omni.processor.Message;
 import java.io.IOException;
-import java.io.RandomAccessFile;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
+import java.nio.channels.FileChannel;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.nio.file.StandardOpenOption;
 import java.nio.file.attribute.FileTime;
 import java.util.ArrayList;
 import java.util.Collections;
@@ -218,8 +219,9 @@ class QuantizerTest {
     void filesBesideTheShardsNeedRoomToo() throws IOException {
         Path model = Reference.copy(Files.createDirectory(folder.resolve("model")));
         long free = Files.getFileStore(folder).getUsableSpace();
-        try (RandomAccessFile large = new RandomAccessFile(model.resolve("large.bin").toFile(), "rw")) {
-            large.setLength(free + (1L << 30));
+        try (FileChannel large = FileChannel.open(model.resolve("large.bin"), StandardOpenOption.CREATE_NEW,
+                StandardOpenOption.WRITE, StandardOpenOption.SPARSE)) {
+            large.write(ByteBuffer.allocate(1), free + (1L << 30));
         }
         Path out = folder.resolve("out");
         assertFails(model, out, "GB free, expected ", "for what is still to be written");
