@@ -160,7 +160,7 @@ final class Checkpoint implements TensorSource {
                     file + ": a header of " + headerSize + " bytes in a file of " + bytes.byteSize()
                             + ": truncated, or no safetensors file");
         String header = new String(bytes.asSlice(8, headerSize).toArray(ValueLayout.JAVA_BYTE), StandardCharsets.UTF_8);
-        Fields held = Fields.parse(file + ": header", header);
+        Fields held = Fields.parseUnique(file + ": header", header);
         MemorySegment data = bytes.asSlice(8 + headerSize);
         Fields metadata = held.has("__metadata__") ? held.at("__metadata__") : Fields.NONE;
         List<Entry> found = new ArrayList<>();

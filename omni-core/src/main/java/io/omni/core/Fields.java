@@ -4,7 +4,7 @@ import com.fasterxml.jackson.core.JsonProcessingException;
 import com.fasterxml.jackson.core.StreamReadFeature;
 import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
-import com.fasterxml.jackson.databind.json.JsonMapper;
+import com.fasterxml.jackson.databind.ObjectReader;
 import com.fasterxml.jackson.databind.node.MissingNode;
 import java.io.IOException;
 import java.nio.charset.CharacterCodingException;
@@ -17,8 +17,8 @@ import java.util.stream.StreamSupport;
 
 /** Reads the fields of one JSON object, with a default for each; errors name the file and the field. */
 record Fields(String where, JsonNode node) {
-    private static final ObjectMapper JSON = JsonMapper.builder().enable(StreamReadFeature.STRICT_DUPLICATE_DETECTION)
-            .build();
+    private static final ObjectReader JSON = new ObjectMapper().reader();
+    private static final ObjectReader NO_NAME_TWICE = JSON.with(StreamReadFeature.STRICT_DUPLICATE_DETECTION);
 
     static final Fields NONE = new Fields("", MissingNode.getInstance());
 
@@ -35,10 +35,19 @@ record Fields(String where, JsonNode node) {
         }
     }
 
-    /** The object in a text that errors call {@code where}. */
+    /** The object in a text that errors call {@code where}; of a name that is there twice the last counts, as in Python. */
     static Fields parse(String where, String json) {
+        return parse(where, json, JSON);
+    }
+
+    /** The same, in a format that allows no name twice. */
+    static Fields parseUnique(String where, String json) {
+        return parse(where, json, NO_NAME_TWICE);
+    }
+
+    private static Fields parse(String where, String json, ObjectReader reader) {
         try {
-            JsonNode node = JSON.readTree(json);
+            JsonNode node = reader.readTree(json);
             if (!node.isObject())
                 throw new CheckpointException(where + ": expected a JSON object");
             return new Fields(where, node);
