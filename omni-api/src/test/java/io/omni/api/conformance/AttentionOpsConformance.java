@@ -202,6 +202,51 @@ public interface AttentionOpsConformance extends Subject {
         assertThatThrownBy(() -> new CacheSpec(1, 1, 8, 0, DType.Q8)).isInstanceOf(IllegalArgumentException.class);
     }
 
+    /** Several sequences, and a prefix of them that goes on. */
+    @Test
+    default void truncateInEightBits() {
+        assumeTrue(backend().cacheTypes().contains(DType.I8), "no caches in eight bits");
+        AttentionOps ops = backend().attentionOps();
+        Attention a = new Attention(2, 1, 32, true, 0);
+        CacheSpec spec = new CacheSpec(1, 1, 32, 0, DType.I8);
+        try (KvCache first = backend().cache(spec); KvCache second = backend().cache(spec)) {
+            List<KvCache> caches = List.of(first, second);
+            Argument kv = cases().activation(70 + 9, 32);
+            ops.append(caches, 0, kv.tensor(), kv.tensor(), new Packed(0, 70, 79));
+            first.truncate(65);
+            second.truncate(3);
+            Argument more = cases().activation(2, 32);
+            ops.append(caches, 0, more.tensor(), more.tensor(), new Packed(0, 1, 2));
+            float[] all = Definitions.eightBits(Definitions.round(kv.values()), 32);
+            float[] last = Definitions.eightBits(Definitions.round(more.values()), 32);
+            double[] keys = Definitions.doubles(joined(joined(Arrays.copyOf(all, 65 * 32), Arrays.copyOf(last, 32)),
+                    joined(Arrays.copyOfRange(all, 70 * 32, 73 * 32), Arrays.copyOfRange(last, 32, 64))));
+            Argument q = cases().activation(2, 64);
+            cases().check("truncate", ops.attend(q.tensor(), caches, 0, new Packed(0, 1, 2), a),
+                    Definitions.attend(q.values(), keys, keys, new Packed(0, 1, 2), new Packed(0, 66, 70), a), 2, 64);
+        }
+    }
+
+    /** A cache keeps keys and values, not the tensors that they came in. */
+    @Test
+    default void appendCopies() {
+        AttentionOps ops = backend().attentionOps();
+        Attention a = new Attention(1, 1, 8, false, 0);
+        try (KvCache cache = backend().cache(new CacheSpec(1, 1, 8, 0))) {
+            Argument k = cases().activation(3, 8);
+            Argument v = cases().activation(3, 8);
+            ops.append(List.of(cache), 0, k.tensor(), v.tensor(), new Packed(0, 3));
+            k.tensor().close();
+            v.tensor().close();
+            for (int i = 0; i < 20; i++)
+                cases().activation(3, 8).tensor().toFloats();
+            Argument q = cases().activation(2, 8);
+            cases().check("append", ops.attend(q.tensor(), List.of(cache), 0, new Packed(0, 2), a),
+                    Definitions.attend(q.values(), k.values(), v.values(), new Packed(0, 2), new Packed(0, 3), a), 2,
+                    8);
+        }
+    }
+
     /** A half goes to the even number, and what is nearer to another is not cut off. */
     @Test
     default void attendCachedInEightBitsRounds() {

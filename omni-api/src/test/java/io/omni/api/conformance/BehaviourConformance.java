@@ -146,6 +146,7 @@ public interface BehaviourConformance extends Subject {
         x.close();
         w.close();
         scope.close();
+        assertThat(other.allocatedBytes()).as("bytes of a closed backend").isZero();
     }
 
     /** A thread makes what the next one reads and closes, as the stages of the pipeline do. */

@@ -119,7 +119,7 @@ public interface ConvOpsConformance extends Subject {
         for (DType type : TYPES) {
             Argument x = cases().activation(5, 3 * 2 * 4 * 4);
             Argument w = cases().weight(WeightRole.CONV3D, type, 11, 3, 2, 4, 4);
-            Argument bias = cases().vector(11);
+            Argument bias = cases().weight(WeightRole.VECTOR, type, 11);
             cases().check("conv3dPatches", backend().convOps().conv3dPatches(x.tensor(), w.tensor(), bias.tensor()),
                     Definitions.linear(x.values(), w.values(), bias.values(), 5, 96, 11, Activation.NONE), 5, 11);
         }

@@ -152,11 +152,13 @@ public interface EdgeConformance extends Subject {
     @Test
     default void concatOfManyParts() {
         TensorOps ops = backend().tensorOps();
-        Argument x = cases().activation(9, 2, 5);
+        float[] values = cases().normal(9, 2, 5);
         List<Tensor> parts = new ArrayList<>();
-        for (int i = 0; i < 9; i += 2)
-            parts.add(ops.slice(x.tensor(), i, Math.min(i + 2, 9)));
-        cases().check("concat", ops.concat(parts), x.values(), 9, 2, 5);
+        for (int i = 0; i < 9; i += 2) {
+            int n = Math.min(2, 9 - i);
+            parts.add(backend().tensor(Arrays.copyOfRange(values, 10 * i, 10 * (i + n)), n, 2, 5));
+        }
+        cases().check("concat", ops.concat(parts), Definitions.doubles(values), 9, 2, 5);
         Tensor ids = ops.concat(List.of(backend().tensor(new int[]{1, 2}, 1, 2),
                 backend().tensor(new int[]{3, 4, 5, 6}, 2, 2), backend().tensor(new int[0], 0, 2),
                 backend().tensor(new int[]{7, 8}, 1, 2)));
@@ -568,5 +570,64 @@ public interface EdgeConformance extends Subject {
 
     private static int last(int[] shape) {
         return shape[shape.length - 1];
+    }
+
+    @Test
+    default void addScaledOfANarrowScale() {
+        for (DType type : NARROW) {
+            Argument a = cases().activation(3, 37);
+            Argument b = cases().activation(3, 37);
+            Argument scale = cases().weight(WeightRole.VECTOR, type, 37);
+            cases().check("addScaled", backend().tensorOps().addScaled(a.tensor(), b.tensor(), scale.tensor()),
+                    Definitions.add(a.values(), Definitions.multiply(b.values(), scale.values())), 3, 37);
+        }
+    }
+
+    @Test
+    default void snakeBetaOfNarrowVectors() {
+        float[] low = new float[37];
+        for (int i = 0; i < low.length; i++)
+            low[i] = (i % 7 - 3) / 4f;
+        for (DType type : NARROW) {
+            Argument x = cases().activation(3, 37);
+            Argument alpha = cases().weight(WeightRole.VECTOR, type, low, 37);
+            cases().check("snakeBeta", backend().tensorOps().snakeBeta(x.tensor(), alpha.tensor(), alpha.tensor()),
+                    Definitions.snakeBeta(x.values(), alpha.values(), alpha.values()), 3, 37);
+        }
+    }
+
+    @Test
+    default void convTranspose1dOfANarrowBias() {
+        for (DType type : NARROW) {
+            Argument x = cases().activation(9, 6);
+            Argument w = cases().weight(WeightRole.CONV_TRANSPOSE1D, DType.F32, 6, 40, 4);
+            Argument bias = cases().weight(WeightRole.VECTOR, type, 40);
+            cases().check("convTranspose1d",
+                    backend().convOps().convTranspose1d(x.tensor(), w.tensor(), bias.tensor(), 2, 2, 2),
+                    Definitions.convTranspose1d(x.values(), w.values(), bias.values(), 9, 6, 40, 4, 2, 2, 16), 16, 40);
+        }
+    }
+
+    @Test
+    default void embeddingBagOfEveryType() {
+        int[] ids = cases().randomIds(20, 9);
+        for (DType type : new DType[]{DType.F32, DType.F16, DType.BF16}) {
+            Argument table = cases().weight(WeightRole.EMBEDDING, type, 9, 13);
+            cases().check("embeddingBag",
+                    backend().tensorOps().embeddingBag(table.tensor(), backend().tensor(ids, 5, 4), null),
+                    Definitions.embeddingBag(table.values(), 13, ids, 4, null), 5, 13);
+        }
+    }
+
+    /** A weight of zero does not make nothing of what is not a number. */
+    @Test
+    default void linearOfNoNumberTimesZero() {
+        float[] x = new float[3 * 32];
+        x[32 + 5] = Float.NaN;
+        x[64 + 9] = Float.POSITIVE_INFINITY;
+        double[] expected = new double[3 * 7];
+        Arrays.fill(expected, 7, 21, Double.NaN);
+        Argument w = cases().weight(WeightRole.MATRIX, DType.F32, new float[7 * 32], 7, 32);
+        cases().check("linear", backend().tensorOps().linear(backend().tensor(x, 3, 32), w.tensor()), expected, 3, 7);
     }
 }

@@ -7,6 +7,7 @@ import io.omni.api.Attention;
 import io.omni.api.AttentionOps;
 import io.omni.api.CacheSpec;
 import io.omni.api.Conv1d;
+import io.omni.api.Conv2d;
 import io.omni.api.DType;
 import io.omni.api.Definitions;
 import io.omni.api.HostSampler;
@@ -177,5 +178,64 @@ public interface LargeConformance extends Subject {
         int[] index = cases().randomIds(1200, 50);
         cases().check("scatterAdd", backend().tensorOps().scatterAdd(base.tensor(), cases().ids(index), rows.tensor()),
                 Definitions.scatter(base.values(), index, rows.values(), true), 50, 1030);
+    }
+
+    @Test
+    default void conv1dOfLargeSizes() {
+        for (DType type : new DType[]{DType.F32, DType.BF16})
+            for (int[] size : new int[][]{{400, 6, 10, 3}, {20, 70, 66, 7}, {90, 4, 6, 31}}) {
+                Conv1d conv = new Conv1d(1, 1, 1, size[3] - 1, 0);
+                Argument x = cases().activation(size[0], size[1]);
+                Argument w = cases().weight(WeightRole.CONV1D, type, size[2], size[1], size[3]);
+                cases().check("conv1d", backend().convOps().conv1d(x.tensor(), w.tensor(), null, conv),
+                        Definitions.conv1d(x.values(), w.values(), null, size[0], size[1], size[2], size[3], conv),
+                        size[0], size[2]);
+            }
+    }
+
+    @Test
+    default void convTranspose1dOfLargeSizes() {
+        for (int[] size : new int[][]{{300, 6, 5}, {9, 130, 70}}) {
+            Argument x = cases().activation(size[0], size[1]);
+            Argument w = cases().weight(WeightRole.CONV_TRANSPOSE1D, DType.F16, size[1], size[2], 16);
+            int length = (size[0] - 1) * 8;
+            cases().check("convTranspose1d",
+                    backend().convOps().convTranspose1d(x.tensor(), w.tensor(), null, 8, 8, 8),
+                    Definitions.convTranspose1d(x.values(), w.values(), null, size[0], size[1], size[2], 16, 8, 8,
+                            length),
+                    length, size[2]);
+        }
+    }
+
+    @Test
+    default void conv2dOfLargeSizes() {
+        Conv2d conv = new Conv2d(2, 1);
+        for (int[] size : new int[][]{{7, 9, 8, 3, 5}, {2, 6, 10, 70, 66}}) {
+            Argument x = cases().activation(size[0], size[1], size[2], size[3]);
+            Argument w = cases().weight(WeightRole.CONV2D, DType.BF16, size[4], size[3], 3, 3);
+            cases().check("conv2d", backend().convOps().conv2d(x.tensor(), w.tensor(), null, conv, Activation.NONE),
+                    Definitions.conv2d(x.values(), w.values(), null, x.tensor().shape(), w.tensor().shape(), conv,
+                            Activation.NONE),
+                    size[0], conv.outputLength(size[1], 3), conv.outputLength(size[2], 3), size[4]);
+        }
+    }
+
+    @Test
+    default void snakeBetaOfLargeSizes() {
+        Argument x = cases().activation(900, 70);
+        float[] low = new float[70];
+        Arrays.fill(low, -0.5f);
+        Argument alpha = cases().weight(WeightRole.VECTOR, DType.F32, low, 70);
+        cases().check("snakeBeta", backend().tensorOps().snakeBeta(x.tensor(), alpha.tensor(), alpha.tensor()),
+                Definitions.snakeBeta(x.values(), alpha.values(), alpha.values()), 900, 70);
+    }
+
+    @Test
+    default void addScaledOfLargeSizes() {
+        Argument a = cases().activation(230, 301);
+        Argument b = cases().activation(230, 301);
+        Argument scale = cases().vector(301);
+        cases().check("addScaled", backend().tensorOps().addScaled(a.tensor(), b.tensor(), scale.tensor()),
+                Definitions.add(a.values(), Definitions.multiply(b.values(), scale.values())), 230, 301);
     }
 }

@@ -7,9 +7,11 @@ import io.omni.api.DType;
 import io.omni.api.Definitions;
 import io.omni.api.MoeOps;
 import io.omni.api.MoeWeights;
+import io.omni.api.Quantization;
 import io.omni.api.WeightRole;
 import io.omni.api.conformance.Cases.Argument;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 import org.junit.jupiter.api.Test;
 
@@ -55,11 +57,43 @@ public interface MoeOpsConformance extends Subject {
                 up.add(cases().matrix(types.get((i + 1) % types.size()), 64, 32));
                 down.add(cases().matrix(types.get((i + 2) % types.size()), 32, 64));
             }
-            List<Argument> shared = List.of(gate.get(0), up.get(1), down.get(2), cases().matrix(router, 1, 32));
-            Layer layer = new Layer(32, 64, cases().matrix(router, 6, 32), gate, up, down, shared);
+            // logits of about one, as large ones would make more of a product's error than it is
+            float[] small = cases().normal(6, 32);
+            for (int i = 0; i < small.length; i++)
+                small[i] /= 8;
+            List<Argument> shared = List.of(gate.get(0), up.get(1), down.get(2),
+                    cases().weight(WeightRole.MATRIX, router, Arrays.copyOf(small, 32), 1, 32));
+            Layer layer = new Layer(32, cases().weight(WeightRole.MATRIX, router, small, 6, 32), gate, up, down,
+                    shared);
             for (int tokens : new int[]{1, 12})
                 check(layer, tokens, 3, true);
         }
+    }
+
+    /** The Talker's shared expert is wider than the others; sizes that are no multiples of any vector's. */
+    @Test
+    default void moeOfOtherWidths() {
+        for (DType type : matrixTypes())
+            for (int[] size : new int[][]{{64, 32, 96}, {96, 64, 32}, {50, 37, 75}}) {
+                if (!Quantization.fits(type, size))
+                    continue;
+                Layer layer = layer(5, size[0], size[1], type, size[2]);
+                for (int tokens : new int[]{1, 4, 40})
+                    check(layer, tokens, 2, true);
+            }
+    }
+
+    /** A token that is not a number is so alone. */
+    @Test
+    default void moeOfATokenThatIsNoNumber() {
+        Layer layer = layer(4, 32, 64, DType.F32, true);
+        Argument x = cases().activation(layer.decided(cases(), 3, 2, backend().precision()), 3, 32);
+        float[] values = Definitions.round(x.values());
+        Arrays.fill(values, 32, 64, Float.NaN);
+        double[] expected = layer.expected(x.values(), 3, 2, true);
+        Arrays.fill(expected, 32, 64, Double.NaN);
+        cases().check("moe", backend().moeOps().moe(backend().tensor(values, 3, 32), layer.weights, 2, true), expected,
+                3, 32);
     }
 
     /** As many experts as the released models have, and choices. */
@@ -95,7 +129,6 @@ public interface MoeOpsConformance extends Subject {
     /** A layer's weights, and what they make of tokens. */
     final class Layer {
         private final int hidden;
-        private final int width;
         private final Argument router;
         private final List<Argument> gate;
         private final List<Argument> up;
@@ -103,10 +136,9 @@ public interface MoeOpsConformance extends Subject {
         private final List<Argument> shared;
         private final MoeWeights weights;
 
-        private Layer(int hidden, int width, Argument router, List<Argument> gate, List<Argument> up,
+        private Layer(int hidden, Argument router, List<Argument> gate, List<Argument> up,
                 List<Argument> down, List<Argument> shared) {
             this.hidden = hidden;
-            this.width = width;
             this.router = router;
             this.gate = gate;
             this.up = up;
@@ -121,7 +153,7 @@ public interface MoeOpsConformance extends Subject {
         }
 
         private Layer with(Argument otherRouter) {
-            return new Layer(hidden, width, otherRouter, gate, up, down, shared);
+            return new Layer(hidden, otherRouter, gate, up, down, shared);
         }
 
         /** Random tokens whose choice of experts does not hang on the last bits that the backend stands for. */
@@ -144,7 +176,7 @@ public interface MoeOpsConformance extends Subject {
             double[] logits = Definitions.linear(Definitions.doubles(row), router.values(), null, 1, hidden, experts,
                     Activation.NONE);
             int[] order = Definitions.topK(logits, experts, topK + 1);
-            double norm = Math.sqrt(java.util.Arrays.stream(logits).map(l -> l * l).sum());
+            double norm = Math.sqrt(Arrays.stream(logits).map(l -> l * l).sum());
             return (logits[order[topK - 1]] - logits[order[topK]]) / norm;
         }
 
@@ -157,7 +189,7 @@ public interface MoeOpsConformance extends Subject {
             double[] y = new double[tokens * hidden];
             for (int i = 0; i < chosen.length; i++) {
                 int token = i / topK;
-                double[] row = java.util.Arrays.copyOfRange(x, token * hidden, (token + 1) * hidden);
+                double[] row = Arrays.copyOfRange(x, token * hidden, (token + 1) * hidden);
                 add(y, token * hidden, expert(row, 1, gate.get(chosen[i]), up.get(chosen[i]), down.get(chosen[i])),
                         share[i]);
             }
@@ -166,13 +198,14 @@ public interface MoeOpsConformance extends Subject {
             double[] out = expert(x, tokens, shared.get(0), shared.get(1), shared.get(2));
             double[] scale = Definitions.linear(x, shared.get(3).values(), null, tokens, hidden, 1, Activation.SIGMOID);
             for (int token = 0; token < tokens; token++)
-                add(y, token * hidden, java.util.Arrays.copyOfRange(out, token * hidden, (token + 1) * hidden),
+                add(y, token * hidden, Arrays.copyOfRange(out, token * hidden, (token + 1) * hidden),
                         scale[token]);
             return y;
         }
 
         private double[] expert(double[] x, int n, Argument gate, Argument up, Argument down) {
-            return TensorOpsConformance.gated(x, gate.values(), up.values(), down.values(), n, hidden, width);
+            return TensorOpsConformance.gated(x, gate.values(), up.values(), down.values(), n, hidden,
+                    gate.tensor().dim(0));
         }
 
         private static void add(double[] y, int at, double[] row, double scale) {
@@ -182,6 +215,10 @@ public interface MoeOpsConformance extends Subject {
     }
 
     private Layer layer(int experts, int hidden, int width, DType type, boolean shared) {
+        return layer(experts, hidden, width, type, shared ? width : 0);
+    }
+
+    private Layer layer(int experts, int hidden, int width, DType type, int sharedWidth) {
         List<Argument> gate = new ArrayList<>();
         List<Argument> up = new ArrayList<>();
         List<Argument> down = new ArrayList<>();
@@ -190,10 +227,10 @@ public interface MoeOpsConformance extends Subject {
             up.add(cases().matrix(type, width, hidden));
             down.add(cases().matrix(type, hidden, width));
         }
-        List<Argument> all = shared
-                ? List.of(cases().matrix(type, width, hidden), cases().matrix(type, width, hidden),
-                        cases().matrix(type, hidden, width), cases().matrix(DType.F32, 1, hidden))
-                : null;
-        return new Layer(hidden, width, cases().matrix(DType.F32, experts, hidden), gate, up, down, all);
+        List<Argument> shared = sharedWidth == 0
+                ? null
+                : List.of(cases().matrix(type, sharedWidth, hidden), cases().matrix(type, sharedWidth, hidden),
+                        cases().matrix(type, hidden, sharedWidth), cases().matrix(DType.F32, 1, hidden));
+        return new Layer(hidden, cases().matrix(DType.F32, experts, hidden), gate, up, down, shared);
     }
 }

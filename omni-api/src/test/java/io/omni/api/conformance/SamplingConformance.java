@@ -12,6 +12,7 @@ import io.omni.api.conformance.Cases.Argument;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
+import java.util.stream.IntStream;
 import org.junit.jupiter.api.Test;
 
 /** Drawing tokens: the very tokens of {@link HostSampler}. */
@@ -211,6 +212,23 @@ public interface SamplingConformance extends Subject {
             for (int i = 0; i < times; i++)
                 assertThat(backend().tensorOps().sample(row, List.of(sampler)).toInts())
                         .as("draw %d of %s", i, sampling).containsExactly(expected.next(logits, 0));
+        }
+    }
+
+    /** The first of many largest, in whichever lanes they are. */
+    @Test
+    default void sampleTheFirstOfMany() {
+        try (Sampler greedy = backend().tensorOps().sampler(Sampling.greedy(), 333, new int[0])) {
+            for (int repeat = 0; repeat < 40; repeat++) {
+                int[] drawn = cases().randomIds(333, 12);
+                float[] logits = new float[333];
+                for (int i = 0; i < logits.length; i++)
+                    logits[i] = drawn[i];
+                int first = IntStream.range(0, 333).filter(i -> drawn[i] == Arrays.stream(drawn).max().getAsInt())
+                        .findFirst().getAsInt();
+                assertThat(backend().tensorOps().sample(backend().tensor(logits, 1, 333), List.of(greedy)).toInts())
+                        .containsExactly(first);
+            }
         }
     }
 }
