@@ -33,7 +33,7 @@ public interface SmallModelConformance extends Subject {
     /** A decoder of two layers with experts; prompt and steps, alone and in a batch, agree. */
     @Test
     default void aPromptAtOnceIsAPromptTokenByToken() {
-        Decoder decoder = new Decoder(this);
+        Decoder decoder = new Decoder(this, topK());
         int[] a = cases().randomIds(9, 50);
         int[] b = cases().randomIds(5, 50);
         double[] alone;
@@ -60,8 +60,8 @@ public interface SmallModelConformance extends Subject {
     default void aDecoderWritesWhatTheDefinitionsWrite() {
         try (Reference reference = new Reference(this);
                 Scope scope = reference.backend.scope();
-                Decoder.Run actual = new Decoder(this).run();
-                Decoder.Run expected = new Decoder(reference).run()) {
+                Decoder.Run actual = new Decoder(this, topK()).run();
+                Decoder.Run expected = new Decoder(reference, topK()).run()) {
             int[] ids = {3, 1, 4, 1, 5, 9, 2, 6};
             for (int step = 0; step < 8; step++) {
                 double[] logits = expected.logits(ids);
@@ -84,6 +84,11 @@ public interface SmallModelConformance extends Subject {
             double[] expected = block(reference);
             assertClose(block(this), expected);
         }
+    }
+
+    /** Two experts of four, or all: in rough arithmetic others might be chosen, and everything after be another. */
+    private int topK() {
+        return backend().precision() > 1e-3 ? 4 : 2;
     }
 
     private static double[] block(Subject subject) {
@@ -201,14 +206,16 @@ public interface SmallModelConformance extends Subject {
         private static final Rope ROPE = Rope.standard(16, 1e4);
 
         private final Subject subject;
+        private final int topK;
         private final Tensor embedding;
         private final List<Tensor[]> attention = new ArrayList<>();
         private final List<MoeWeights> experts = new ArrayList<>();
         private final Tensor norm;
         private final Tensor head;
 
-        Decoder(Subject subject) {
+        Decoder(Subject subject, int topK) {
             this.subject = subject;
+            this.topK = topK;
             Cases cases = subject.cases();
             embedding = cases.weight(WeightRole.EMBEDDING, DType.BF16, 50, HIDDEN).tensor();
             norm = cases.vector(HIDDEN).tensor();
@@ -286,7 +293,7 @@ public interface SmallModelConformance extends Subject {
                 Tensor mixed = attend.attend(q, caches, layer, packed, new Attention(4, 2, 16, true, 0));
                 x = ops.add(x, ops.linear(mixed, w[3], null, Activation.NONE));
                 x = ops.add(x,
-                        subject.backend().moeOps().moe(ops.rmsNorm(x, norm, 1e-6f), experts.get(layer), 2, true));
+                        subject.backend().moeOps().moe(ops.rmsNorm(x, norm, 1e-6f), experts.get(layer), topK, true));
             }
             return ops.rmsNorm(x, norm, 1e-6f);
         }
