@@ -102,17 +102,17 @@ final class VisionEncoder {
             Packed packed = Packed.ofLengths(lengths);
 
             List<Tensor> out = new ArrayList<>();
-            Tensor[] deepstack = new Tensor[deepstackMergers.size()];
+            List<Tensor> deepstack = new ArrayList<>(); // in the order of the layers, whatever that of the indexes
             for (int i = 0; i < blocks.size(); i++) {
                 Tensor next = blocks.get(i).forward(x, table, packed);
                 x.close();
                 x = next;
-                for (int j = 0; j < deepstack.length; j++)
+                for (int j = 0; j < deepstackMergers.size(); j++)
                     if (config.deepstackVisualIndexes()[j] == i)
-                    deepstack[j] = scope.keep(deepstackMergers.get(j).forward(x));
+                    deepstack.add(scope.keep(deepstackMergers.get(j).forward(x)));
             }
             out.add(scope.keep(merger.forward(x)));
-            out.addAll(Arrays.asList(deepstack));
+            out.addAll(deepstack);
             return out;
         }
     }

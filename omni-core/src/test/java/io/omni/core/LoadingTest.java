@@ -4,11 +4,15 @@ import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 import static org.assertj.core.api.Assertions.catchThrowable;
 
+import com.fasterxml.jackson.databind.ObjectMapper;
 import com.fasterxml.jackson.databind.node.ObjectNode;
 import io.omni.api.Backend;
 import io.omni.api.BackendException;
 import io.omni.api.Backends;
+import io.omni.api.Scope;
+import io.omni.api.Tensor;
 import io.omni.processor.Message;
+import io.omni.processor.VisualFeatures;
 import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
@@ -237,6 +241,26 @@ class LoadingTest {
                     .isInstanceOf(IllegalArgumentException.class).hasMessageContaining("context holds 8");
             assertThat(backend.allocatedBytes()).isEqualTo(before);
         }
+    }
+
+    /** The DeepStack features of a plain image, with these layers in the configuration. */
+    private List<float[]> deepstack(int... layers) throws IOException {
+        Reference.edit(model.resolve("config.json"), config -> ((ObjectNode) config.at("/thinker_config/vision_config"))
+                .set("deepstack_visual_indexes", new ObjectMapper().valueToTree(layers)));
+        float[] pixels = new float[4 * 4 * 3 * 2 * 16 * 16];
+        for (int i = 0; i < pixels.length; i++)
+            pixels[i] = (float) Math.sin(i);
+        try (Omni omni = load(); Scope scope = backend.scope()) {
+            return omni.model().thinker().visualFeatures(List.of(new VisualFeatures(pixels, 1, 4, 4, 0))).deepstack()
+                    .stream().map(Tensor::toFloats).toList();
+        }
+    }
+
+    @Test
+    void deepstackFeaturesComeInTheOrderOfTheirLayers() throws IOException {
+        List<float[]> mixed = deepstack(1, 0, 2);
+        assertThat(mixed.get(0)).isEqualTo(deepstack(3, 0, 1).get(0)); // layer 0 through merger 1
+        assertThat(mixed.get(1)).isEqualTo(deepstack(1, 2, 3).get(0)); // layer 1 through merger 0
     }
 
     @Test
