@@ -1,13 +1,15 @@
 package io.omni.processor;
 
 /**
- * Converts sampling rates with a Kaiser-windowed sinc, in the manner of soxr's high quality, which librosa uses: flat to
- * 0.913 of the lower Nyquist frequency, silent from it on, linear phase, ceil(length · to / from) samples.
+ * Converts sampling rates with a Kaiser-windowed sinc, the filter of soxr's high quality, which librosa uses: flat to 0.914
+ * of the lower Nyquist frequency, silent from it on, linear phase, ceil(length · to / from) samples. Where soxr needs one
+ * stage, as from 8, 24, 32 and 48 kHz to 16, this is its filter to the last bits; where it needs several, one much like
+ * what they are together.
  */
 final class Resampler {
-    private static final double PASS = 0.913;
-    private static final double ATTENUATION = 125; // dB
-    private static final double BETA = 0.1102 * (ATTENUATION - 8.7);
+    private static final double CUTOFF = 0.95687183; // of the lower Nyquist frequency: the middle of the transition
+    private static final double BETA = 13.040037; // the window of soxr's 21 bits
+    private static final double SEVERAL_STAGES = 99.25; // half the window in samples of the lower rate
 
     private static final int SLOWEST = 1000; // hertz
     private static final int FASTEST = 1_000_000;
@@ -25,9 +27,8 @@ final class Resampler {
         int up = to / gcd;
         int down = from / gcd;
         double scale = Math.min(1, (double) to / from); // of the output's Nyquist frequency in the input's
-        double cutoff = scale * (1 + PASS) / 2; // the middle of the transition
-        double transition = Math.PI * scale * (1 - PASS); // radians per input sample
-        int half = (int) Math.ceil((ATTENUATION - 7.95) / (2.285 * transition) / 2);
+        double width = (down <= 3 ? oneStage(Math.max(up, down)) : SEVERAL_STAGES) / scale; // half the window
+        int half = (int) Math.ceil(width);
         int taps = 2 * half;
         float[][] phases = new float[up][];
         int length = (int) Math.ceilDiv((long) in.length * up, down);
@@ -36,7 +37,7 @@ final class Resampler {
             long position = (long) i * down;
             int phase = (int) (position % up);
             if (phases[phase] == null)
-                phases[phase] = phase((double) phase / up, cutoff, half);
+                phases[phase] = phase((double) phase / up, CUTOFF * scale, width);
             float[] filter = phases[phase];
             int first = (int) (position / up) - half + 1;
             int begin = Math.max(0, -first);
@@ -48,12 +49,23 @@ final class Resampler {
         return out;
     }
 
-    /** The filter for an output sample that lies {@code fraction} of an input sample behind tap half - 1. */
-    private static float[] phase(double fraction, double cutoff, int half) {
+    /** Half of soxr's window, whose taps at the common rate of input and output are one more than a multiple of four. */
+    private static double oneStage(int factor) {
+        int taps = (int) Math.ceil(192.5034 * factor + 1);
+        return ((taps + 2) / 4 * 4 + 1) / 2.0 / factor;
+    }
+
+    /**
+     * The filter for an output sample that lies {@code fraction} of an input sample behind tap half - 1.
+     *
+     * @param width half the window in input samples
+     */
+    private static float[] phase(double fraction, double cutoff, double width) {
+        int half = (int) Math.ceil(width);
         float[] filter = new float[2 * half];
         for (int k = 0; k < filter.length; k++) {
             double x = k - half + 1 - fraction;
-            double r = x / half;
+            double r = x / width;
             double window = Math.abs(r) >= 1 ? 0 : bessel(BETA * Math.sqrt(1 - r * r)) / bessel(BETA);
             double sinc = x == 0 ? cutoff : Math.sin(Math.PI * cutoff * x) / (Math.PI * x);
             filter[k] = (float) (sinc * window);

@@ -70,6 +70,26 @@ class AudioReaderTest {
         assertThat(Resampler.resample(tone, 44100, RATE)).hasSize((int) Math.ceil(48000 * 16000 / 44100.0));
     }
 
+    /** What soxr leaves of a tone of amplitude 1 between the frequencies that pass and those that do not. */
+    @ParameterizedTest
+    @CsvSource({"48000, 7400, 0.9981776, 1e-6", "48000, 7600, 0.7173527, 1e-6", "48000, 7800, 0.0607663, 1e-6",
+            "24000, 7600, 0.7173527, 1e-6", "32000, 7600, 0.7181942, 1e-6", "8000, 3800, 0.7181942, 1e-6",
+            "44100, 7400, 0.9974196, 2e-3", "44100, 7600, 0.7212647, 2e-3", "44100, 7800, 0.0560752, 2e-3",
+            "96000, 7600, 0.7217532, 2e-3"})
+    void theTransitionIsThatOfSoxr(int rate, int hertz, double left, double within) {
+        float[] tone = new float[rate];
+        for (int i = 0; i < rate; i++) tone[i] = (float) Math.cos(2 * Math.PI * hertz * i / rate);
+        float[] converted = Resampler.resample(tone, rate, RATE);
+        double re = 0;
+        double im = 0;
+        for (int i = 4000; i < 12000; i++) { // half a second in the middle: whole periods
+            re += converted[i] * Math.cos(2 * Math.PI * hertz * i / RATE) / 4000;
+            im += converted[i] * Math.sin(2 * Math.PI * hertz * i / RATE) / 4000;
+        }
+        assertThat(re).isCloseTo(left, within(within));
+        assertThat(im).isCloseTo(0, within(1e-5));
+    }
+
     /** Where versions of FFmpeg decode AAC differently, by one step of 16 bits in a few samples. */
     @Test
     void theTrackOfAVideoIsThatOfTheFfmpegCommand() throws IOException {
