@@ -31,8 +31,9 @@ final class Resampler {
         int half = (int) Math.ceil(width);
         int taps = 2 * half;
         float[][] phases = new float[up][];
-        int length = (int) Math.ceilDiv((long) in.length * up, down);
-        float[] out = new float[length];
+        float[] out = new float[(int) Math.ceilDiv((long) in.length * up, down)];
+        // soxr rounds the length, and librosa fills up with silence
+        int length = (int) ((2L * in.length * up + down) / (2L * down));
         for (int i = 0; i < length; i++) {
             long position = (long) i * down;
             int phase = (int) (position % up);

@@ -70,6 +70,15 @@ class AudioReaderTest {
         assertThat(Resampler.resample(tone, 44100, RATE)).hasSize((int) Math.ceil(48000 * 16000 / 44100.0));
     }
 
+    /** As librosa, which appends silence where soxr's length, rounded, is less than its own, rounded up. */
+    @Test
+    void aLastSampleThatIsMostlyMissingIsSilent() {
+        float[] constant = new float[302];
+        java.util.Arrays.fill(constant, 1);
+        assertThat(Resampler.resample(java.util.Arrays.copyOf(constant, 301), 48000, RATE)).hasSize(101).endsWith(0);
+        assertThat(Resampler.resample(constant, 48000, RATE)[100]).isGreaterThan(0.5f);
+    }
+
     /** What soxr leaves of a tone of amplitude 1 between the frequencies that pass and those that do not. */
     @ParameterizedTest
     @CsvSource({"48000, 7400, 0.9981776, 1e-6", "48000, 7600, 0.7173527, 1e-6", "48000, 7800, 0.0607663, 1e-6",
