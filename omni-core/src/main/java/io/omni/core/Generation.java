@@ -254,8 +254,7 @@ final class Generation {
         try {
             for (Answer answer : answers) {
                 caches.add(model.thinker().newCache());
-                samplers.add(sampler(answer.arguments.thinker(), answer.seed, answer.inputs.inputIds(),
-                        model.config().thinker().text().vocabSize()));
+                samplers.add(sampler(answer));
             }
             List<RopeIndex> ropes = new ArrayList<>();
             int[] tokens = read(caches, samplers, ropes);
@@ -266,6 +265,9 @@ final class Generation {
                 cancellation.check();
                 if (pacing)
                     letSoundOut();
+                for (int i : active)
+                    if (answers.get(i).tokens.size() == answers.get(i).arguments.thinker().minNewTokens())
+                    samplers.set(i, sampler(answers.get(i))).close();
                 tokens = write(active, ropes, caches, samplers);
                 active = accept(active, tokens);
             }
@@ -282,10 +284,20 @@ final class Generation {
             cancellation.await(() -> answer.heard);
     }
 
-    private Sampler sampler(GenerationArguments arguments, long seed, int[] history, int vocabulary) {
+    private Sampler sampler(Answer answer) {
+        return sampler(answer.arguments.thinker(), answer.seed, answer.inputs.inputIds(), answer.tokens,
+                model.config().thinker().text().vocabSize());
+    }
+
+    /** Draws until the sequence may end, or from then on; those before and after differ in what is random in them. */
+    private Sampler sampler(GenerationArguments arguments, long seed, int[] prompt, List<Integer> drawn,
+            int vocabulary) {
         // media tokens of a prompt may lie outside the vocabulary of the head; only drawn tokens can be penalised
-        int[] known = Arrays.stream(history).filter(token -> token < vocabulary).toArray();
-        return backend.tensorOps().sampler(arguments.sampling(seed), vocabulary, known);
+        int[] known = IntStream.concat(Arrays.stream(prompt), drawn.stream().mapToInt(Integer::intValue))
+                .filter(token -> token < vocabulary).toArray();
+        boolean mayEnd = drawn.size() >= arguments.minNewTokens();
+        return backend.tensorOps().sampler(
+                arguments.sampling(drawn.isEmpty() ? seed : ~seed, vocabulary, mayEnd), vocabulary, known);
     }
 
     /** Fills the caches with the prompts and draws the first tokens. */
@@ -392,19 +404,29 @@ final class Generation {
         final Answer answer;
         final KvCache cache = model.talker().newCache();
         final KvCache predictorCache = model.talker().codePredictor().newCache();
-        final Sampler sampler;
         final Sampler predictorSampler;
+        Sampler sampler;
         RopeIndex rope;
 
         Voice(Answer answer) {
             this.answer = answer;
             TalkerConfig config = model.talker().config();
             GenerationArguments arguments = answer.arguments.talker();
-            sampler = sampler(arguments, answer.seed + 1, new int[0], config.text().vocabSize());
+            sampler = newSampler();
             Sampling others = arguments.doSample()
                     ? new Sampling(true, 1, PREDICTOR_TOP_K, PREDICTOR_TOP_P, 1, new int[0], answer.seed + 2)
                     : Sampling.greedy();
             predictorSampler = backend.tensorOps().sampler(others, config.codePredictor().vocabSize(), new int[0]);
+        }
+
+        private Sampler newSampler() {
+            return sampler(answer.arguments.talker(), answer.seed + 1, new int[0], answer.firstCodes,
+                    model.talker().config().text().vocabSize());
+        }
+
+        void mayEnd() {
+            sampler.close();
+            sampler = newSampler();
         }
 
         @Override
@@ -473,6 +495,8 @@ final class Generation {
         boolean done = arguments.eosTokenIds().contains(code) || drawn.size() == arguments.maxNewTokens();
         if (done)
             voice.answer.frames.end();
+        else if (drawn.size() == arguments.minNewTokens())
+            voice.mayEnd();
         return !done;
     }
 

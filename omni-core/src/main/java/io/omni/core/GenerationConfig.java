@@ -10,7 +10,8 @@ import java.util.Set;
  * Thinker's, {@code thinker_} ones stand above them, {@code talker_} ones are the Talker's.
  */
 public record GenerationConfig(GenerationArguments thinker, GenerationArguments talker) {
-    private static final Set<String> KNOWN = Set.of("max_new_tokens", "do_sample", "temperature", "top_k", "top_p",
+    private static final Set<String> KNOWN = Set.of("max_new_tokens", "min_new_tokens", "do_sample", "temperature",
+            "top_k", "top_p",
             "repetition_penalty", "eos_token_id", "suppress_tokens");
 
     /** Upstream's defaults. */

@@ -8,10 +8,12 @@ import io.omni.api.BackendOptions;
 import io.omni.api.Backends;
 import io.omni.processor.Message;
 import io.omni.processor.Part;
+import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
 import java.util.Random;
 import java.util.concurrent.CancellationException;
+import java.util.stream.IntStream;
 import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
@@ -84,6 +86,37 @@ class GenerationTest {
         assertSame(omni.chat(TEXT, SAMPLED), omni.chat(TEXT, SAMPLED));
         Reply other = omni.chat(TEXT, SAMPLED.seed(6));
         assertThat(other.sequence()).isNotEqualTo(omni.chat(TEXT, SAMPLED).sequence());
+    }
+
+    private static int[] written(Reply reply) {
+        return Arrays.copyOfRange(reply.sequence(), reply.promptTokens(), reply.sequence().length);
+    }
+
+    /** Until the least number of tokens is drawn, the end is suppressed. */
+    @Test
+    void neitherTextNorSpeechEndsEarly() {
+        Options greedy = Options.speech().greedy().thinkerMaxNewTokens(6).talkerMaxNewTokens(6)
+                .argument("thinker_repetition_penalty", 1.3);
+        Reply plain = omni.chat(TEXT, greedy);
+        int end = written(plain)[1];
+        int silence = plain.talkerSequence()[1];
+        Options ending = greedy.argument("thinker_eos_token_id", end).argument("talker_eos_token_id", silence);
+        Reply one = omni.chat(TEXT, ending.argument("thinker_min_new_tokens", 1));
+        assertThat(written(one)).containsExactly(written(plain)[0], end);
+        Reply never = omni.chat(TEXT,
+                ending.argument("thinker_min_new_tokens", 6).argument("talker_min_new_tokens", 6));
+        Reply suppressed = omni.chat(TEXT, greedy.argument("thinker_suppress_tokens", end).argument(
+                "talker_suppress_tokens", IntStream.concat(IntStream.of(silence),
+                        Arrays.stream(omni.model().config().talker().suppressed())).boxed().toList()));
+        assertSame(never, suppressed);
+
+        Options wordy = ending.argument("thinker_eos_token_id", List.of(end, written(suppressed)[3]))
+                .argument("thinker_min_new_tokens", 3).argument("talker_min_new_tokens", 3)
+                .argument("talker_eos_token_id", List.of(silence, suppressed.talkerSequence()[3]));
+        assertThat(written(omni.chat(TEXT, wordy))).isEqualTo(Arrays.copyOf(written(suppressed), 4));
+        Options spoken = wordy.argument("thinker_eos_token_id", end).argument("thinker_min_new_tokens", 6);
+        assertThat(omni.chat(TEXT, spoken).talkerSequence())
+                .isEqualTo(Arrays.copyOf(suppressed.talkerSequence(), 4));
     }
 
     @Test
