@@ -22,6 +22,21 @@ public record MediaTokens(int image, int video, int audio, int visionStart, int 
                 f.integer("audio_start_token_id", 151647), f.number("position_id_per_seconds", 25));
     }
 
+    /**
+     * Whether token {@code i} opens a sound, or a video merged with its sound; a user's text may hold the same token, which
+     * then opens nothing.
+     */
+    boolean opensSound(int[] ids, int i) {
+        return ids[i] == audioStart
+                && (i + 1 < ids.length && ids[i + 1] == audio || i > 0 && ids[i - 1] == visionStart);
+    }
+
+    /** Whether token {@code i} opens an image or a video. */
+    boolean opensVisual(int[] ids, int i) {
+        return ids[i] == visionStart && i + 1 < ids.length
+                && (ids[i + 1] == image || ids[i + 1] == video || ids[i + 1] == audioStart);
+    }
+
     /** Whether the encoders make this token's embedding. */
     public boolean isMedia(int token) {
         return token == image || token == video || token == audio;

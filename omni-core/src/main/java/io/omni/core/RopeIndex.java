@@ -6,6 +6,7 @@ import io.omni.processor.VisualFeatures;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
+import java.util.stream.IntStream;
 
 /**
  * Time, height and width positions of a prompt. Upstream: {@code get_rope_index}, whose rules this follows to the letter:
@@ -38,15 +39,15 @@ public record RopeIndex(float[][] positions, float delta) {
         float perSecond = (float) tokens.positionIdPerSeconds();
         int imagesLeft = pairs(ids, tokens.visionStart(), tokens.image());
         int videosLeft = pairs(ids, tokens.visionStart(), useAudioInVideo ? tokens.audioStart() : tokens.video());
-        int audiosLeft = (int) Arrays.stream(ids).filter(id -> id == tokens.audioStart()).count();
+        int audiosLeft = (int) IntStream.range(0, ids.length).filter(i -> tokens.opensSound(ids, i)).count();
         int media = imagesLeft + audiosLeft + (useAudioInVideo ? 0 : videosLeft);
         int image = 0;
         int video = 0;
         int audio = 0;
         int at = 0;
         for (int i = 0; i < media; i++) {
-            int vision = imagesLeft > 0 || videosLeft > 0 ? find(ids, tokens.visionStart(), at) : ids.length;
-            int sound = audiosLeft > 0 ? find(ids, tokens.audioStart(), at) : ids.length;
+            int vision = imagesLeft > 0 || videosLeft > 0 ? find(ids, tokens::opensVisual, at) : ids.length;
+            int sound = audiosLeft > 0 ? find(ids, tokens::opensSound, at) : ids.length;
             int start = Math.min(vision, sound);
             if (start == ids.length)
                 break;
@@ -169,9 +170,13 @@ public record RopeIndex(float[][] positions, float delta) {
         return n;
     }
 
-    private static int find(int[] ids, int token, int from) {
+    private interface Opening {
+        boolean isAt(int[] ids, int i);
+    }
+
+    private static int find(int[] ids, Opening opening, int from) {
         int at = from;
-        while (at < ids.length && ids[at] != token)
+        while (at < ids.length && !opening.isAt(ids, at))
             at++;
         return at;
     }

@@ -197,7 +197,7 @@ public final class Talker {
         int image = 0;
         int video = 0;
         for (int i = 0; i + 1 < tokens.length; i++) {
-            if (tokens[i] == media.audioStart()) {
+            if (media.opensSound(tokens, i)) {
                 int n = thinkerConfig.audio().tokens(inputs.audios().get(audio++).frames());
                 if (user[i])
                     audioTokens.add(n);
@@ -206,7 +206,8 @@ public final class Talker {
                     RopeIndex.Grid grid = allImages.get(image++);
                     if (user[i])
                         images.add(grid);
-                } else if (tokens[i + 1] == media.video() || tokens[i + 1] == media.audioStart()) {
+                } else if (tokens[i + 1] == media.video()
+                        || inputs.useAudioInVideo() && tokens[i + 1] == media.audioStart()) {
                     RopeIndex.Grid grid = allVideos.get(video++);
                     if (user[i])
                         videos.add(grid);

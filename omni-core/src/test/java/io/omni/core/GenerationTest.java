@@ -120,6 +120,15 @@ class GenerationTest {
     }
 
     @Test
+    void textMayMentionTheTokensOfMedia() {
+        Part mention = Part.text("<|audio_start|> <|vision_start|>");
+        Options brief = SAMPLED.thinkerMaxNewTokens(2).talkerMaxNewTokens(1);
+        assertThat(omni.chat(List.of(Message.user(mention)), brief).codes()).isNotNull();
+        Part sound = Part.audio(Reference.MEDIA.resolve("sweep_16k.wav"));
+        assertThat(omni.chat(List.of(Message.user(mention, sound, mention)), brief).codes()).isNotNull();
+    }
+
+    @Test
     void soundIsWhatCode2WavMakesOfTheCodesInOnePass() {
         Reply reply = omni.chat(TEXT, SAMPLED);
         assertThat(reply.audio().samples()).isEqualTo(omni.model().code2Wav().decode(reply.codes()));
