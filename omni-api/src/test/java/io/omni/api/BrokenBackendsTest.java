@@ -353,7 +353,36 @@ class BrokenBackendsTest {
                                 return backend().tensor(values, y.shape());
                             }
                         }),
-                mutation("moeOfManyExperts", "five choices at most", b -> b.moe = new Experts(b) {
+                mutation("layerNormFarFromZero", "variance from the mean of squares", b -> b.tensors = new Tensors(b) {
+                    @Override
+                    public Tensor layerNorm(Tensor x, Tensor weight, Tensor bias, float eps) {
+                        float[] y = super.layerNorm(x, weight, bias, eps).toFloats();
+                        float[] values = x.toFloats();
+                        int width = weight.dim(0);
+                        for (int row = 0; row < y.length; row += width) {
+                            float sum = 0;
+                            float squares = 0;
+                            for (int i = row; i < row + width; i++) {
+                                sum += values[i];
+                                squares += values[i] * values[i];
+                            }
+                            float mean = sum / width;
+                            float variance = Math.max(0, squares / width - mean * mean);
+                            for (int i = row; i < row + width; i++)
+                                y[i] = (float) ((values[i] - mean) / Math.sqrt(variance + eps))
+                                        * weight.toFloats()[i - row] + bias.toFloats()[i - row];
+                        }
+                        return backend().tensor(y, x.shape());
+                    }
+                }, "layerNorm"),
+                mutation("embeddingOfManyEntries", "ids of sixteen bits", b -> b.tensors = new Tensors(b) {
+                    @Override
+                    public Tensor embedding(Tensor table, Tensor ids) {
+                        super.embedding(table, ids);
+                        int[] low = Arrays.stream(ids.toInts()).map(id -> id & 0xffff).toArray();
+                        return super.embedding(table, backend().tensor(low, ids.shape()));
+                    }
+                }), mutation("moeOfManyExperts", "five choices at most", b -> b.moe = new Experts(b) {
                     @Override
                     public Tensor moe(Tensor x, MoeWeights w, int topK, boolean normalise) {
                         return super.moe(x, w, w.gate().size() > 100 ? 5 : topK, normalise);

@@ -26,6 +26,8 @@ public abstract class BackendConformance
             BehaviourConformance,
             SmallModelConformance,
             EdgeConformance,
+            RankConformance,
+            TypeConformance,
             LargeConformance,
             SamplingConformance,
             WeightMemoryConformance {

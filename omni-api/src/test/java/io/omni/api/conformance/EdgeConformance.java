@@ -10,11 +10,8 @@ import io.omni.api.CacheSpec;
 import io.omni.api.Conv1d;
 import io.omni.api.DType;
 import io.omni.api.Definitions;
-import io.omni.api.HostSampler;
 import io.omni.api.KvCache;
 import io.omni.api.Packed;
-import io.omni.api.Sampler;
-import io.omni.api.Sampling;
 import io.omni.api.Tensor;
 import io.omni.api.TensorOps;
 import io.omni.api.WeightRole;
@@ -22,31 +19,10 @@ import io.omni.api.conformance.Cases.Argument;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
-import java.util.stream.IntStream;
 import org.junit.jupiter.api.Test;
 
 /** Where operations are easily wrong though ordinary arguments go well; each test starts with its operation's name. */
 public interface EdgeConformance extends Subject {
-    DType[] NARROW = {DType.BF16, DType.F16};
-    int[][] RANKS = {{37}, {2, 3, 37}, {2, 1, 3, 8}};
-
-    /** Rows are all dimensions but the last, be there none or three; output widths end beside every block of a kernel. */
-    @Test
-    default void linearOfAnyRank() {
-        TensorOps ops = backend().tensorOps();
-        for (int out : new int[]{7, 8, 15, 17, 31, 33, 63, 65, 127, 129}) {
-            Argument w = cases().matrix(DType.F32, out, 40);
-            Argument x = cases().activation(2, 3, 40);
-            double[] expected = Definitions.linear(x.values(), w.values(), null, 6, 40, out, Activation.NONE);
-            cases().check("linear", ops.linear(x.tensor(), w.tensor()), expected, 2, 3, out);
-            cases().check("linear", ops.linear(ops.reshape(ops.slice(x.tensor(), 0, 1), 3, 40), w.tensor()),
-                    Arrays.copyOf(expected, 3 * out), 3, out);
-            Argument one = cases().activation(40);
-            cases().check("linear", ops.linear(one.tensor(), w.tensor()),
-                    Definitions.linear(one.values(), w.values(), null, 1, 40, out, Activation.NONE), out);
-        }
-    }
-
     @Test
     default void rmsNormOfNothingButZeros() {
         Argument w = cases().vector(5);
@@ -109,14 +85,6 @@ public interface EdgeConformance extends Subject {
                 64);
     }
 
-    @Test
-    default void embeddingOfIdsInTwoDimensions() {
-        Argument table = cases().weight(WeightRole.EMBEDDING, DType.BF16, 4, 6);
-        int[] ids = {3, 0, 3, 1, 2, 2};
-        cases().check("embedding", backend().tensorOps().embedding(table.tensor(), backend().tensor(ids, 2, 3)),
-                Definitions.embedding(table.values(), 6, ids), 2, 3, 6);
-    }
-
     /** An entry twice in a bag, bags of many, of one and of none, and no bags. */
     @Test
     default void embeddingBagOfOtherSizes() {
@@ -136,17 +104,6 @@ public interface EdgeConformance extends Subject {
                                         weighted ? weights.values() : null),
                         size[0], 13);
         }
-    }
-
-    @Test
-    default void sliceOfAnyRank() {
-        TensorOps ops = backend().tensorOps();
-        Argument row = cases().activation(7);
-        cases().check("slice", ops.slice(row.tensor(), 2, 5), Arrays.copyOfRange(row.values(), 2, 5), 3);
-        assertThat(ops.slice(cases().activation(0, 3).tensor(), 0, 0).shape()).containsExactly(0, 3);
-        Tensor ids = ops.slice(backend().tensor(new int[]{1, 2, 3, 4, 5, 6}, 3, 2), 1, 3);
-        assertThat(ids.shape()).containsExactly(2, 2);
-        assertThat(ids.toInts()).containsExactly(3, 4, 5, 6);
     }
 
     @Test
@@ -387,111 +344,6 @@ public interface EdgeConformance extends Subject {
         return values;
     }
 
-    @Test
-    default void linearOfANarrowBias() {
-        for (DType type : NARROW) {
-            Argument x = cases().activation(3, 32);
-            Argument w = cases().matrix(DType.F32, 64, 32);
-            Argument bias = cases().weight(WeightRole.VECTOR, type, 64);
-            cases().check("linear",
-                    backend().tensorOps().linear(x.tensor(), w.tensor(), bias.tensor(), Activation.NONE),
-                    Definitions.linear(x.values(), w.values(), bias.values(), 3, 32, 64, Activation.NONE), 3, 64);
-        }
-    }
-
-    @Test
-    default void rotaryOfANarrowNorm() {
-        for (DType type : NARROW) {
-            Argument x = cases().activation(3, 2 * 64);
-            Argument table = cases().activation(3, 2, 32);
-            Argument norm = cases().weight(WeightRole.VECTOR, type, 64);
-            cases().check("rotary", backend().attentionOps().rotary(x.tensor(), norm.tensor(), 1e-6f, table.tensor()),
-                    Definitions.rotary(Definitions.rmsNorm(x.values(), norm.values(), 1e-6f), table.values(), 3, 32), 3,
-                    2 * 64);
-        }
-    }
-
-    @Test
-    default void conv1dOfANarrowBias() {
-        for (DType type : NARROW) {
-            Argument x = cases().activation(9, 6);
-            Argument w = cases().weight(WeightRole.CONV1D, DType.F32, 40, 6, 3);
-            Argument bias = cases().weight(WeightRole.VECTOR, type, 40);
-            cases().check("conv1d",
-                    backend().convOps().conv1d(x.tensor(), w.tensor(), bias.tensor(), Conv1d.dilated(1)),
-                    Definitions.conv1d(x.values(), w.values(), bias.values(), 9, 6, 40, 3, Conv1d.dilated(1)), 7, 40);
-        }
-    }
-
-    /** Checkpoints store vectors so. */
-    @Test
-    default void rmsNormOfNarrowWeights() {
-        for (DType type : NARROW) {
-            Argument x = cases().activation(3, 67);
-            Argument w = cases().weight(WeightRole.VECTOR, type, 67);
-            cases().check("rmsNorm", backend().tensorOps().rmsNorm(x.tensor(), w.tensor(), 1e-6f),
-                    Definitions.rmsNorm(x.values(), w.values(), 1e-6f), 3, 67);
-        }
-    }
-
-    @Test
-    default void addOfAnyRank() {
-        for (int[] shape : RANKS) {
-            Argument a = cases().activation(shape);
-            Argument b = cases().activation(shape);
-            Argument row = cases().activation(last(shape));
-            cases().check("add", backend().tensorOps().add(a.tensor(), b.tensor()),
-                    Definitions.add(a.values(), b.values()), shape);
-            cases().check("add", backend().tensorOps().add(a.tensor(), row.tensor()),
-                    Definitions.add(a.values(), row.values()), shape);
-        }
-    }
-
-    @Test
-    default void multiplyOfAnyRank() {
-        for (int[] shape : RANKS) {
-            Argument a = cases().activation(shape);
-            Argument b = cases().activation(shape);
-            Argument row = cases().activation(last(shape));
-            cases().check("multiply", backend().tensorOps().multiply(a.tensor(), b.tensor()),
-                    Definitions.multiply(a.values(), b.values()), shape);
-            cases().check("multiply", backend().tensorOps().multiply(a.tensor(), row.tensor()),
-                    Definitions.multiply(a.values(), row.values()), shape);
-        }
-    }
-
-    @Test
-    default void addScaledOfAnyRank() {
-        for (int[] shape : RANKS) {
-            Argument a = cases().activation(shape);
-            Argument b = cases().activation(shape);
-            Argument scale = cases().vector(last(shape));
-            cases().check("addScaled", backend().tensorOps().addScaled(a.tensor(), b.tensor(), scale.tensor()),
-                    Definitions.add(a.values(), Definitions.multiply(b.values(), scale.values())), shape);
-        }
-    }
-
-    @Test
-    default void rmsNormOfAnyRank() {
-        for (int[] shape : RANKS) {
-            Argument x = cases().activation(shape);
-            Argument w = cases().vector(last(shape));
-            cases().check("rmsNorm", backend().tensorOps().rmsNorm(x.tensor(), w.tensor(), 1e-6f),
-                    Definitions.rmsNorm(x.values(), w.values(), 1e-6f), shape);
-        }
-    }
-
-    @Test
-    default void layerNormOfAnyRank() {
-        for (int[] shape : RANKS) {
-            Argument x = cases().activation(shape);
-            Argument w = cases().vector(last(shape));
-            Argument b = cases().vector(last(shape));
-            cases().check("layerNorm", backend().tensorOps().layerNorm(x.tensor(), w.tensor(), b.tensor(), 1e-5f),
-                    Definitions.layerNorm(x.values(), w.values(), b.values(), 1e-5f), shape);
-        }
-    }
-
     /** The mean of the squares less the square of the mean would be wrong; numbers of eight bits, so that they are exact. */
     @Test
     default void layerNormFarFromZero() {
@@ -507,58 +359,6 @@ public interface EdgeConformance extends Subject {
         }
     }
 
-    @Test
-    default void gatedMlpOfAnyRank() {
-        Argument gate = cases().matrix(DType.F32, 64, 32);
-        Argument up = cases().matrix(DType.F32, 64, 32);
-        Argument down = cases().matrix(DType.F32, 32, 64);
-        for (int[] shape : new int[][]{{32}, {2, 3, 32}}) {
-            Argument x = cases().activation(shape);
-            cases().check("gatedMlp",
-                    backend().tensorOps().gatedMlp(x.tensor(), gate.tensor(), up.tensor(), down.tensor()),
-                    TensorOpsConformance.gated(x.values(), gate.values(), up.values(), down.values(),
-                            x.values().length / 32, 32, 64),
-                    shape);
-        }
-    }
-
-    /** A checkpoint may keep some matrices as they were. */
-    @Test
-    default void gatedMlpOfMixedTypes() {
-        List<DType> types = matrixTypes();
-        for (int i = 0; i < types.size(); i++)
-            for (int rows : new int[]{1, 9}) {
-                Argument x = cases().activation(rows, 32);
-                Argument gate = cases().matrix(types.get(i), 64, 32);
-                Argument up = cases().matrix(types.get((i + 1) % types.size()), 64, 32);
-                Argument down = cases().matrix(types.get((i + 2) % types.size()), 32, 64);
-                cases().check("gatedMlp",
-                        backend().tensorOps().gatedMlp(x.tensor(), gate.tensor(), up.tensor(), down.tensor()),
-                        TensorOpsConformance.gated(x.values(), gate.values(), up.values(), down.values(), rows, 32, 64),
-                        rows, 32);
-            }
-    }
-
-    @Test
-    default void permuteOfAnyRank() {
-        for (int[] shape : new int[][]{{5}, {3, 4}, {2, 3, 4}, {33, 65}, {2, 3, 1, 4, 2}, {3, 0, 2}}) {
-            Argument x = cases().activation(shape);
-            int rank = shape.length;
-            int[] swapped = IntStream.range(0, rank).map(i -> i < 2 && rank > 2 ? 1 - i : i).toArray();
-            cases().check("permute", backend().tensorOps().permute(x.tensor(), swapped),
-                    Definitions.permute(x.values(), shape, swapped),
-                    Arrays.stream(swapped).map(axis -> shape[axis]).toArray());
-            for (int turn = 0; turn < rank; turn++) {
-                int[] axes = new int[rank];
-                int[] permuted = new int[rank];
-                for (int i = 0; i < rank; i++)
-                    permuted[i] = shape[axes[i] = (i + turn) % rank];
-                cases().check("permute", backend().tensorOps().permute(x.tensor(), axes),
-                        Definitions.permute(x.values(), shape, axes), permuted);
-            }
-        }
-    }
-
     /** More entries than sixteen bits number. */
     @Test
     default void embeddingOfManyEntries() {
@@ -566,57 +366,6 @@ public interface EdgeConformance extends Subject {
         int[] ids = {65_535, 65_536, 70_000, 0, 4_464};
         cases().check("embedding", backend().tensorOps().embedding(table.tensor(), cases().ids(ids)),
                 Definitions.embedding(table.values(), 4, ids), ids.length, 4);
-    }
-
-    private static int last(int[] shape) {
-        return shape[shape.length - 1];
-    }
-
-    @Test
-    default void addScaledOfANarrowScale() {
-        for (DType type : NARROW) {
-            Argument a = cases().activation(3, 37);
-            Argument b = cases().activation(3, 37);
-            Argument scale = cases().weight(WeightRole.VECTOR, type, 37);
-            cases().check("addScaled", backend().tensorOps().addScaled(a.tensor(), b.tensor(), scale.tensor()),
-                    Definitions.add(a.values(), Definitions.multiply(b.values(), scale.values())), 3, 37);
-        }
-    }
-
-    @Test
-    default void snakeBetaOfNarrowVectors() {
-        float[] low = new float[37];
-        for (int i = 0; i < low.length; i++)
-            low[i] = (i % 7 - 3) / 4f;
-        for (DType type : NARROW) {
-            Argument x = cases().activation(3, 37);
-            Argument alpha = cases().weight(WeightRole.VECTOR, type, low, 37);
-            cases().check("snakeBeta", backend().tensorOps().snakeBeta(x.tensor(), alpha.tensor(), alpha.tensor()),
-                    Definitions.snakeBeta(x.values(), alpha.values(), alpha.values()), 3, 37);
-        }
-    }
-
-    @Test
-    default void convTranspose1dOfANarrowBias() {
-        for (DType type : NARROW) {
-            Argument x = cases().activation(9, 6);
-            Argument w = cases().weight(WeightRole.CONV_TRANSPOSE1D, DType.F32, 6, 40, 4);
-            Argument bias = cases().weight(WeightRole.VECTOR, type, 40);
-            cases().check("convTranspose1d",
-                    backend().convOps().convTranspose1d(x.tensor(), w.tensor(), bias.tensor(), 2, 2, 2),
-                    Definitions.convTranspose1d(x.values(), w.values(), bias.values(), 9, 6, 40, 4, 2, 2, 16), 16, 40);
-        }
-    }
-
-    @Test
-    default void embeddingBagOfEveryType() {
-        int[] ids = cases().randomIds(20, 9);
-        for (DType type : new DType[]{DType.F32, DType.F16, DType.BF16}) {
-            Argument table = cases().weight(WeightRole.EMBEDDING, type, 9, 13);
-            cases().check("embeddingBag",
-                    backend().tensorOps().embeddingBag(table.tensor(), backend().tensor(ids, 5, 4), null),
-                    Definitions.embeddingBag(table.values(), 13, ids, 4, null), 5, 13);
-        }
     }
 
     /** A weight of zero does not make nothing of what is not a number. */
