@@ -33,6 +33,8 @@ public interface AttentionOpsConformance extends Subject {
                     backend().attentionOps().rotaryTable(backend().tensor(positions, 3, 5), rope),
                     Definitions.rotaryTable(positions, 5, rope), 5, 2, rope.pairs());
         }
+        assertThat(backend().attentionOps().rotaryTable(backend().tensor(new float[0], 3, 0), Rope.axial(16, 1e4))
+                .shape()).containsExactly(0, 2, Rope.axial(16, 1e4).pairs());
         assertThatThrownBy(() -> backend().attentionOps().rotaryTable(backend().tensor(new float[5], 1, 5),
                 Rope.axial(16, 1e4))).isInstanceOf(IllegalArgumentException.class);
     }

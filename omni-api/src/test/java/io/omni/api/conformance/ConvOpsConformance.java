@@ -88,7 +88,7 @@ public interface ConvOpsConformance extends Subject {
             for (Conv2d conv : new Conv2d[]{new Conv2d(1, 0), new Conv2d(2, 1)})
                 for (Activation f : Activation.values()) {
                     Argument x = cases().activation(3, 6, 5, 4);
-                    Argument w = cases().weight(WeightRole.CONV2D, DType.F32, 7, 4, kernel[0], kernel[1]);
+                    Argument w = cases().weight(WeightRole.CONV2D, TYPES[kernel[1] % 3], 7, 4, kernel[0], kernel[1]);
                     cases().check("conv2d", backend().convOps().conv2d(x.tensor(), w.tensor(), null, conv, f),
                             Definitions.conv2d(x.values(), w.values(), null, x.tensor().shape(), w.tensor().shape(),
                                     conv, f),
