@@ -81,7 +81,7 @@ public record DecoderConfig(int vocabSize, int hiddenSize, int intermediateSize,
                 moe ? f.integer("num_experts", f.integer("num_local_experts", experts)) : 0,
                 f.integer("num_experts_per_tok", 8), f.bool("norm_topk_prob", normTopk),
                 f.number("router_aux_loss_coef", 0.001),
-                // as upstream, whose other decoders read the field and do nothing with it
+                // upstream's other decoders shorten their cache by it, but not their prefill; released ones have none
                 layerScale ? f.integer("sliding_window", 72) : 0, qkNorm,
                 layerScale, f.number("initializer_range", 0.02));
     }
