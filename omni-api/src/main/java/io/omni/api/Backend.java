@@ -7,9 +7,9 @@ import java.util.Set;
  * number of threads may call operations at the same time, each within its own {@link Scope}.
  *
  * <p>
- * Operations throw {@link IllegalArgumentException} for shapes, types or values that do not fit, for a tensor of another
- * backend or a cache of one; {@link IllegalStateException} for a closed tensor, scope or backend, or when no scope is open; and
- * {@link OutOfMemoryException} when there is no room. None of them changes anything when it throws.
+ * Operations throw {@link IllegalArgumentException} for shapes, types or values that do not fit, and for a tensor or cache
+ * of another backend; {@link IllegalStateException} for a closed tensor, cache, scope or backend, or when no scope is open;
+ * and {@link OutOfMemoryException} when there is no room. None of them changes anything when it throws.
  */
 public interface Backend extends AutoCloseable {
     /** The provider's name. */

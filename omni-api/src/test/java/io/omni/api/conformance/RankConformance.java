@@ -14,8 +14,6 @@ import org.junit.jupiter.api.Test;
 
 /** Rows are all dimensions but the last, be there none or several. Each test starts with its operation's name. */
 public interface RankConformance extends Subject {
-    int[][] RANKS = {{37}, {2, 3, 37}, {2, 1, 3, 8}};
-
     /** Output widths end beside every block of a kernel. */
     @Test
     default void linearOfAnyRank() {
@@ -45,64 +43,6 @@ public interface RankConformance extends Subject {
                     TensorOpsConformance.gated(x.values(), gate.values(), up.values(), down.values(),
                             x.values().length / 32, 32, 64),
                     shape);
-        }
-    }
-
-    @Test
-    default void rmsNormOfAnyRank() {
-        for (int[] shape : RANKS) {
-            Argument x = cases().activation(shape);
-            Argument w = cases().vector(last(shape));
-            cases().check("rmsNorm", backend().tensorOps().rmsNorm(x.tensor(), w.tensor(), 1e-6f),
-                    Definitions.rmsNorm(x.values(), w.values(), 1e-6f), shape);
-        }
-    }
-
-    @Test
-    default void layerNormOfAnyRank() {
-        for (int[] shape : RANKS) {
-            Argument x = cases().activation(shape);
-            Argument w = cases().vector(last(shape));
-            Argument b = cases().vector(last(shape));
-            cases().check("layerNorm", backend().tensorOps().layerNorm(x.tensor(), w.tensor(), b.tensor(), 1e-5f),
-                    Definitions.layerNorm(x.values(), w.values(), b.values(), 1e-5f), shape);
-        }
-    }
-
-    @Test
-    default void addOfAnyRank() {
-        for (int[] shape : RANKS) {
-            Argument a = cases().activation(shape);
-            Argument b = cases().activation(shape);
-            Argument row = cases().activation(last(shape));
-            cases().check("add", backend().tensorOps().add(a.tensor(), b.tensor()),
-                    Definitions.add(a.values(), b.values()), shape);
-            cases().check("add", backend().tensorOps().add(a.tensor(), row.tensor()),
-                    Definitions.add(a.values(), row.values()), shape);
-        }
-    }
-
-    @Test
-    default void multiplyOfAnyRank() {
-        for (int[] shape : RANKS) {
-            Argument a = cases().activation(shape);
-            Argument b = cases().activation(shape);
-            Argument row = cases().activation(last(shape));
-            cases().check("multiply", backend().tensorOps().multiply(a.tensor(), b.tensor()),
-                    Definitions.multiply(a.values(), b.values()), shape);
-            cases().check("multiply", backend().tensorOps().multiply(a.tensor(), row.tensor()),
-                    Definitions.multiply(a.values(), row.values()), shape);
-        }
-    }
-
-    @Test
-    default void addScaledOfAnyRank() {
-        for (int[] shape : RANKS) {
-            Argument a = cases().activation(shape);
-            Argument b = cases().activation(shape);
-            Argument scale = cases().vector(last(shape));
-            cases().check("addScaled", backend().tensorOps().addScaled(a.tensor(), b.tensor(), scale.tensor()),
-                    Definitions.add(a.values(), Definitions.multiply(b.values(), scale.values())), shape);
         }
     }
 
@@ -139,23 +79,5 @@ public interface RankConformance extends Subject {
                         Definitions.permute(x.values(), shape, axes), permuted);
             }
         }
-    }
-
-    /** Every order of four. */
-    @Test
-    default void permuteInEveryOrder() {
-        int[] shape = {2, 3, 4, 5};
-        Argument x = cases().activation(shape);
-        for (int order = 0; order < 256; order++) {
-            int[] axes = {order & 3, order >> 2 & 3, order >> 4 & 3, order >> 6};
-            if (Arrays.stream(axes).distinct().count() == 4)
-                cases().check("permute", backend().tensorOps().permute(x.tensor(), axes),
-                        Definitions.permute(x.values(), shape, axes),
-                        Arrays.stream(axes).map(axis -> shape[axis]).toArray());
-        }
-    }
-
-    private static int last(int[] shape) {
-        return shape[shape.length - 1];
     }
 }

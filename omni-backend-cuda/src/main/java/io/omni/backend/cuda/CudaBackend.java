@@ -16,7 +16,6 @@ import io.omni.api.TensorOps;
 import io.omni.api.WeightRole;
 import java.lang.foreign.MemorySegment;
 import java.util.ArrayDeque;
-import java.util.Arrays;
 import java.util.Deque;
 import java.util.Set;
 import java.util.function.Function;
