@@ -4,7 +4,8 @@ import java.util.Set;
 
 /**
  * Computes. A backend is a value that you hold and close; several may be open at once, and their tensors do not mix. Any
- * number of threads may call operations at the same time, each within its own {@link Scope}.
+ * number of threads may call operations at the same time, each within its own {@link Scope}; one that is interrupted
+ * computes all the same, and stays interrupted.
  *
  * <p>
  * Operations throw {@link IllegalArgumentException} for shapes, types or values that do not fit, and for a tensor or cache

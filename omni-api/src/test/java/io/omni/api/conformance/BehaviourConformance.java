@@ -311,6 +311,26 @@ public interface BehaviourConformance extends Subject {
         }
     }
 
+    /** Who is interrupted may still wait for other threads, which work on memory that is freed afterwards. */
+    @Test
+    default void interruptedThreadsComputeAllTheSame() {
+        List<float[]> expected = results(0);
+        for (int repeat = 0; repeat < 20; repeat++) {
+            Thread.currentThread().interrupt();
+            List<float[]> results;
+            try {
+                results = results(0);
+                assertThat(Thread.currentThread().isInterrupted()).as("still interrupted").isTrue();
+            } finally {
+                Thread.interrupted();
+            }
+            for (int call = 0; call < results.size(); call++)
+                cases().check(Call.all().get(call).name(),
+                        backend().tensor(results.get(call), results.get(call).length),
+                        Definitions.doubles(expected.get(call)));
+        }
+    }
+
     /** What each operation makes of the arguments of this variant; nothing for one that makes no tensor. */
     private List<float[]> results(int variant) {
         List<float[]> results = new ArrayList<>();

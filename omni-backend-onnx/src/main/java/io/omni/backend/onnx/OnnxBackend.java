@@ -477,16 +477,24 @@ final class OnnxBackend implements Backend {
             failure = e;
             next.set(n);
         }
-        // all must have ended before what they use is freed
+        // all must have ended before what they use is freed, whoever interrupts
+        boolean interrupted = false;
         for (Future<?> other : others)
+            while (!other.isDone())
             try {
                 other.get();
             } catch (ExecutionException e) {
-                failure = e.getCause() instanceof RuntimeException cause ? cause : new BackendException("failed", e);
+                // told below
             } catch (InterruptedException e) {
-                Thread.currentThread().interrupt();
-                failure = new BackendException("interrupted", e);
+                interrupted = true;
             }
+        if (interrupted)
+            Thread.currentThread().interrupt();
+        for (Future<?> other : others)
+            if (other.state() == Future.State.FAILED)
+            failure = other.exceptionNow() instanceof RuntimeException e
+                    ? e
+                    : new BackendException("failed", other.exceptionNow());
         if (failure != null)
             throw failure;
     }
