@@ -71,6 +71,7 @@ final class AudioEncoder {
             Tensor x = downsample(chunks(clips));
             Packed windows = windows(clips);
             for (Layer layer : layers) {
+                Cancellation.checkCurrent();
                 Tensor next = layer.forward(x, windows);
                 x.close();
                 x = next;

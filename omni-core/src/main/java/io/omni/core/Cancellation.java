@@ -8,12 +8,30 @@ import java.util.function.Supplier;
 
 /** The lock that a generation's stages share, on which they wait for each other, until somebody cancels. */
 final class Cancellation {
+    private static final ScopedValue<Cancellation> CURRENT = ScopedValue.newInstance();
+
     private final ReentrantLock lock = new ReentrantLock();
     private final Condition changed = lock.newCondition();
     private boolean cancelled;
 
     void cancel() {
         update(() -> cancelled = true);
+    }
+
+    /** Does work that may ask {@link #checkCurrent}. */
+    void during(Runnable work) {
+        ScopedValue.where(CURRENT, this).run(work);
+    }
+
+    /**
+     * Called between layers, so that a long prompt's reading stops soon.
+     *
+     * @throws CancellationException
+     *             if the work that this thread does was cancelled
+     */
+    static void checkCurrent() {
+        if (CURRENT.isBound())
+            CURRENT.get().check();
     }
 
     /** @throws CancellationException if cancelled */

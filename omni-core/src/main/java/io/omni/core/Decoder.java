@@ -95,6 +95,7 @@ final class Decoder {
         try (Scope scope = backend.scope()) {
             Tensor state = hidden;
             for (int i = 0; i < layers.size(); i++) {
+                Cancellation.checkCurrent();
                 // a long prompt's states are large: each goes as soon as it was read, unless somebody wants it
                 boolean owned = state != hidden && !tap.keeps(i);
                 if (tap.keeps(i))

@@ -148,13 +148,16 @@ final class Generation {
     List<Reply> run() {
         List<Answer> speaking = answers.stream().filter(a -> a.speaks).toList();
         if (speaking.isEmpty()) {
-            think(false);
+            cancellation.during(() -> think(false));
         } else {
             AtomicReference<Throwable> failure = new AtomicReference<>();
-            List<Thread> stages = List.of(stage("omni-talker", () -> talk(speaking), failure),
-                    stage("omni-code2wav", () -> sound(speaking), failure));
+            List<Thread> stages = new ArrayList<>();
             try {
-                guarded(() -> think(true), failure).run();
+                guarded(() -> {
+                    stages.add(stage("omni-talker", () -> talk(speaking), failure));
+                    stages.add(stage("omni-code2wav", () -> sound(speaking), failure));
+                    think(true);
+                }, failure).run();
             } finally {
                 stages.forEach(Generation::join);
                 speaking.forEach(Generation::free);
@@ -210,7 +213,7 @@ final class Generation {
     private Runnable guarded(Runnable work, AtomicReference<Throwable> failure) {
         return () -> {
             try {
-                work.run();
+                cancellation.during(work);
             } catch (RuntimeException | Error e) {
                 failure.compareAndSet(null, e);
                 cancellation.cancel();

@@ -14,7 +14,9 @@ import io.omni.processor.OmniProcessor;
 import io.omni.processor.ProcessorOptions;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.ArrayDeque;
 import java.util.Collections;
+import java.util.Deque;
 import java.util.List;
 import java.util.Map;
 import java.util.function.Consumer;
@@ -31,7 +33,7 @@ import java.util.function.Consumer;
  * }</pre>
  *
  * <p>
- * Any number of threads may call at the same time. For a conversation of several turns, keep the list of messages, and
+ * Any number of threads may call at the same time. Closing cancels what still runs. For a conversation of several turns, keep the list of messages, and
  * add {@link Message#assistant(String)} with the reply's text before the next question.
  */
 public final class Omni implements AutoCloseable {
@@ -39,6 +41,7 @@ public final class Omni implements AutoCloseable {
     private final OmniModel model;
     private final ProcessorOptions processorDefaults;
     private final Backend ownedBackend;
+    private final Calls calls = new Calls();
 
     Omni(OmniProcessor processor, OmniModel model, ProcessorOptions processorDefaults, Backend ownedBackend) {
         this.processor = processor;
@@ -159,21 +162,24 @@ public final class Omni implements AutoCloseable {
             Backend chosen = backend != null
                     ? backend
                     : backendName != null ? Backends.load(backendName, options) : Backends.best(options);
+            Deque<Runnable> undo = new ArrayDeque<>();
+            if (backend == null)
+                undo.push(chosen::close);
             try (WarmUp warming = new WarmUp(chosen, speech, warmUp)) {
                 Injector injector = Guice.createInjector(new OmniModule(directory, chosen, weights, cacheType, speech));
-                OmniModel loaded = injector.getInstance(OmniModel.class);
+                // what is quick to make or to find wrong comes first
+                injector.getInstance(OmniConfig.class);
                 OmniProcessor reader = injector.getInstance(OmniProcessor.class);
+                undo.push(reader::close);
+                OmniModel loaded = injector.getInstance(OmniModel.class);
+                undo.push(loaded::close);
                 warming.read(reader);
                 return new Omni(reader, loaded, processor.build(), backend == null ? chosen : null);
-            } catch (CreationException | ProvisionException e) {
-                if (backend == null)
-                    chosen.close();
-                if (e.getCause() instanceof RuntimeException cause)
-                    throw cause;
-                throw e;
             } catch (RuntimeException | Error e) {
-                if (backend == null)
-                    chosen.close();
+                undo.forEach(Runnable::run);
+                boolean guice = e instanceof CreationException || e instanceof ProvisionException;
+                if (guice && e.getCause() instanceof RuntimeException cause)
+                    throw cause;
                 throw e;
             }
         }
@@ -210,7 +216,9 @@ public final class Omni implements AutoCloseable {
      * @throws IllegalArgumentException
      *             if an option does not fit, such as an unknown speaker, or the prompt is longer than the context
      * @throws IllegalStateException
-     *             if speech is wanted of a model that cannot speak
+     *             if speech is wanted of a model that cannot speak, or this is closed
+     * @throws java.util.concurrent.CancellationException
+     *             if this is closed meanwhile
      */
     public Reply chat(List<Message> conversation, Options options) {
         return chatBatch(List.of(conversation), options).getFirst();
@@ -226,8 +234,13 @@ public final class Omni implements AutoCloseable {
         long start = System.nanoTime();
         if (conversations.isEmpty())
             return List.of();
-        return generation(conversations, options, event -> {
-        }, new Cancellation(), start).run();
+        Cancellation call = calls.begin();
+        try {
+            return generation(conversations, options, event -> {
+            }, call, start).run();
+        } finally {
+            calls.end(call);
+        }
     }
 
     /** Answers one message, telling text and sound as they come. */
@@ -243,10 +256,13 @@ public final class Omni implements AutoCloseable {
     /** Answers several conversations at once, telling text and sound as they come. */
     public ReplyStream streamBatch(List<List<Message>> conversations, Options options) {
         long start = System.nanoTime();
-        List<Options> all = Collections.nCopies(conversations.size(), options);
-        return new ReplyStream(stream -> conversations.isEmpty()
+        // the caller's lists may change before they are read
+        List<List<Message>> asked = conversations.stream().map(List::copyOf).toList();
+        List<Options> all = Collections.nCopies(asked.size(), options);
+        Cancellation call = calls.begin();
+        return new ReplyStream(call, events -> asked.isEmpty()
                 ? List.of()
-                : generation(conversations, all, stream::send, stream.cancellation(), start).run());
+                : generation(asked, all, events, call, start).run(), () -> calls.end(call));
     }
 
     Generation generation(List<List<Message>> conversations, List<Options> options, Consumer<Event> sink,
@@ -263,9 +279,13 @@ public final class Omni implements AutoCloseable {
         return new Generation(model, processor.tokenizer(), inputs, options, sink, cancellation, start);
     }
 
-    /** Frees the weights, the tokenizer, and the backend unless the caller brought it. Closing twice does nothing. */
+    /**
+     * Cancels the calls that run and waits for them to stop, then frees the weights, the tokenizer, and the backend unless
+     * the caller brought it. Nobody may be using {@link #model} or {@link #processor} then. Closing twice does nothing.
+     */
     @Override
     public void close() {
+        calls.close();
         model.close();
         processor.close();
         if (ownedBackend != null)

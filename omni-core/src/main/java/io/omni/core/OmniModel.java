@@ -6,7 +6,7 @@ import java.nio.file.Path;
 
 /**
  * The model's parts on one backend. Upstream: {@code Qwen3OmniMoeForConditionalGeneration}. Closing it frees the weights
- * but not the backend.
+ * but not the backend; nothing of it may run then.
  */
 public final class OmniModel implements AutoCloseable {
     private final Backend backend;

@@ -5,6 +5,8 @@ import java.util.Deque;
 import java.util.Iterator;
 import java.util.List;
 import java.util.NoSuchElementException;
+import java.util.concurrent.CancellationException;
+import java.util.function.Consumer;
 import java.util.function.Function;
 
 /**
@@ -12,36 +14,47 @@ import java.util.function.Function;
  * where the next event would have come. Closing it early cancels the call.
  */
 public final class ReplyStream implements Iterator<Event>, Iterable<Event>, AutoCloseable {
-    private final Cancellation cancellation = new Cancellation();
+    private final Cancellation cancellation;
     private final Deque<Event> events = new ArrayDeque<>();
     private final Thread thread;
     private List<Reply> replies;
     private RuntimeException failure;
+    private boolean stopped;
     private boolean ended;
     private boolean closed;
 
-    /** Starts work that is given where to send events, and stops when cancelled. */
-    ReplyStream(Function<ReplyStream, List<Reply>> work) {
+    /**
+     * Starts work that is given where to send events.
+     *
+     * @param cancellation
+     *            what stops the work
+     * @param end
+     *            done after it, or if it could not start
+     */
+    ReplyStream(Cancellation cancellation, Function<Consumer<Event>, List<Reply>> work, Runnable end) {
+        this.cancellation = cancellation;
         thread = Thread.ofPlatform().name("omni-thinker").daemon().unstarted(() -> {
             try {
-                List<Reply> result = work.apply(this);
+                List<Reply> result = work.apply(this::send);
                 update(() -> replies = result);
             } catch (RuntimeException e) {
-                update(() -> failure = e);
+                update(() -> failure = stopped ? new CancellationException("the request was cancelled") : e);
             } catch (Error e) {
                 update(() -> failure = new IllegalStateException("the call failed: " + e, e));
             } finally {
+                end.run();
                 update(() -> ended = true);
             }
         });
-        thread.start();
+        try {
+            thread.start();
+        } catch (Error e) {
+            end.run();
+            throw e;
+        }
     }
 
-    Cancellation cancellation() {
-        return cancellation;
-    }
-
-    synchronized void send(Event event) {
+    private synchronized void send(Event event) {
         events.add(event);
         notifyAll();
     }
@@ -74,13 +87,14 @@ public final class ReplyStream implements Iterator<Event>, Iterable<Event>, Auto
     }
 
     /**
-     * Waits for all answers, dropping the events.
+     * Waits for all answers. Events that were not read are dropped.
      *
      * @throws RuntimeException
      *             what made the call fail
      */
     public synchronized List<Reply> replies() {
         await(() -> ended);
+        events.clear();
         if (failure != null)
             throw failure;
         return replies;
@@ -94,7 +108,7 @@ public final class ReplyStream implements Iterator<Event>, Iterable<Event>, Auto
             } catch (InterruptedException e) {
                 // a reader that is interrupted wants the call to stop
                 interrupted = true;
-                cancellation.cancel();
+                stop();
             }
         if (interrupted)
             Thread.currentThread().interrupt();
@@ -104,9 +118,16 @@ public final class ReplyStream implements Iterator<Event>, Iterable<Event>, Auto
     @Override
     public void close() {
         update(() -> closed = true);
-        cancellation.cancel();
+        stop();
         synchronized (this) {
             await(() -> ended);
         }
+    }
+
+    private void stop() {
+        update(() -> stopped = true);
+        cancellation.cancel();
+        // which may be waiting for a medium to come
+        thread.interrupt();
     }
 }

@@ -28,9 +28,7 @@ final class TextFeed {
      */
     int take(int i, int eos, int pad) {
         lock.await(() -> ended || i < tokens.size());
-        if (i < tokens.size())
-            return tokens.get(i);
-        return i == tokens.size() ? eos : pad;
+        return lock.read(() -> i < tokens.size() ? tokens.get(i) : i == tokens.size() ? eos : pad);
     }
 
     /** Waits until it is known whether there is any text. */

@@ -104,6 +104,7 @@ final class VisionEncoder {
             List<Tensor> out = new ArrayList<>();
             List<Tensor> deepstack = new ArrayList<>(); // in the order of the layers, whatever that of the indexes
             for (int i = 0; i < blocks.size(); i++) {
+                Cancellation.checkCurrent();
                 Tensor next = blocks.get(i).forward(x, table, packed);
                 x.close();
                 x = next;

@@ -210,6 +210,63 @@ class GenerationTest {
         assertThat(backend.allocatedBytes() - after20).isLessThan(512 * 1024);
     }
 
+    /** A prompt may take minutes; so do the encoders. */
+    @Test
+    void cancellingStopsBetweenLayers() {
+        Thinker thinker = omni.model().thinker();
+        var inputs = omni.processor().process(List.of(TEXT), omni.processorDefaults()).getFirst();
+        var media = omni.processor().process(List.of(AUDIO), omni.processorDefaults()).getFirst();
+        var picture = omni.processor().process(List.of(IMAGE), omni.processorDefaults()).getFirst();
+        Cancellation cancelled = new Cancellation();
+        cancelled.cancel();
+        try (var scope = backend.scope(); var cache = thinker.newCache()) {
+            var prompt = thinker.prepare(inputs);
+            assertThatThrownBy(() -> cancelled
+                    .during(() -> thinker.prefill(List.of(prompt), List.of(cache), java.util.Set.of(), false)))
+                    .isInstanceOf(CancellationException.class);
+            for (var each : List.of(media, picture))
+                assertThatThrownBy(() -> cancelled.during(() -> thinker.prepare(each)))
+                        .isInstanceOf(CancellationException.class);
+        }
+    }
+
+    /** Weights that a call reads must not go before it has ended. */
+    @Test
+    void closingStopsWhatRunsAndRefusesWhatComes() throws Exception {
+        for (int i = 0; i < 8; i++) {
+            Omni own = Reference.omni(backend);
+            ReplyStream stream = own.stream(AUDIO, SAMPLED.thinkerMaxNewTokens(200));
+            for (int event = 0; event < i; event++)
+                stream.next();
+            var chat = java.util.concurrent.CompletableFuture
+                    .supplyAsync(() -> own.chat(TEXT, Options.text().thinkerMaxNewTokens(100_000)));
+            Thread.sleep(10L * i);
+            own.close();
+            assertThatThrownBy(stream::replies).isInstanceOf(CancellationException.class);
+            // it may have come too late to begin
+            assertThatThrownBy(chat::join).satisfiesAnyOf(e -> assertThat(e).isInstanceOf(CancellationException.class),
+                    e -> assertThat(e).hasRootCauseMessage("the request was cancelled"),
+                    e -> assertThat(e).hasRootCauseMessage("this Omni is closed"));
+            assertThatThrownBy(() -> own.chat(TEXT, Options.text())).isInstanceOf(IllegalStateException.class)
+                    .hasMessage("this Omni is closed");
+            assertThatThrownBy(() -> own.stream(TEXT, Options.text())).isInstanceOf(IllegalStateException.class)
+                    .hasMessage("this Omni is closed");
+            own.close();
+        }
+    }
+
+    @Test
+    void aStreamAnswersTheConversationAsItWasWhenAsked() {
+        List<Message> conversation = new java.util.ArrayList<>(TEXT);
+        Options options = Options.text().greedy().thinkerMaxNewTokens(3);
+        Reply expected = omni.chat(conversation, options);
+        try (ReplyStream stream = omni.stream(conversation, options)) {
+            conversation.clear();
+            assertThat(stream.replies().getFirst().sequence()).isEqualTo(expected.sequence());
+            assertThat(stream.hasNext()).isFalse();
+        }
+    }
+
     @Test
     void evaluationTakesLabelsOfItsLengthOnly() {
         var inputs = omni.processor().process(List.of(TEXT), omni.processorDefaults());

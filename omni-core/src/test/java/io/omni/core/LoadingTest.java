@@ -9,9 +9,11 @@ import com.fasterxml.jackson.databind.node.ObjectNode;
 import io.omni.api.Backend;
 import io.omni.api.BackendException;
 import io.omni.api.Backends;
+import io.omni.api.DType;
 import io.omni.api.Scope;
 import io.omni.api.Tensor;
 import io.omni.processor.Message;
+import io.omni.processor.ProcessorException;
 import io.omni.processor.VisualFeatures;
 import java.io.IOException;
 import java.nio.ByteBuffer;
@@ -95,6 +97,18 @@ class LoadingTest {
         load().close();
         long before = backend.allocatedBytes();
         load().close();
+        assertThat(backend.allocatedBytes()).isEqualTo(before);
+    }
+
+    @Test
+    void aLoadThatFailsKeepsNothing() throws IOException {
+        long before = backend.allocatedBytes();
+        Files.writeString(model.resolve("tokenizer.json"), "{broken");
+        for (int i = 0; i < 3; i++)
+            assertThatThrownBy(() -> Omni.builder().backend(backend).weights(DType.F32).load(model))
+                    .isInstanceOf(ProcessorException.class).hasMessageContaining("tokenizer.json");
+        Files.delete(model.resolve(Reference.shardOf(model, "thinker.lm_head.weight")));
+        assertThatThrownBy(() -> Omni.builder().backend(backend).weights(DType.F32).load(model));
         assertThat(backend.allocatedBytes()).isEqualTo(before);
     }
 

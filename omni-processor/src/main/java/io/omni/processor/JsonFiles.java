@@ -5,6 +5,7 @@ import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
 import com.fasterxml.jackson.databind.node.MissingNode;
 import java.io.IOException;
+import java.nio.charset.CharacterCodingException;
 import java.nio.file.Files;
 import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
@@ -25,6 +26,8 @@ final class JsonFiles {
                     e);
         } catch (NoSuchFileException e) {
             throw new ProcessorException(file + ": no such file", e);
+        } catch (CharacterCodingException e) {
+            throw new ProcessorException(file + ": is no text in UTF-8", e);
         } catch (IOException e) {
             throw new ProcessorException(file + ": cannot be read: " + e, e);
         }
