@@ -150,7 +150,7 @@ final class Checkpoint implements TensorSource {
         } catch (java.nio.file.NoSuchFileException e) {
             throw new CheckpointException(file + ": no such file, though the index names it", e);
         } catch (IOException e) {
-            throw new CheckpointException(file + ": cannot be read: " + e.getMessage(), e);
+            throw new CheckpointException(file + ": cannot be read: " + e, e);
         }
         if (bytes.byteSize() < 8)
             throw new CheckpointException(file + ": " + bytes.byteSize() + " bytes, truncated");

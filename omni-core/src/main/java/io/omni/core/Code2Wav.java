@@ -74,7 +74,7 @@ public final class Code2Wav {
      *            {@code [groups][frames]}
      * @return samples in [−1, 1] at {@link Code2WavConfig#SAMPLE_RATE}
      * @throws IllegalArgumentException
-     *             if there are not {@link Code2WavConfig#numQuantizers} groups, or a code has no embedding
+     *             if there are not {@link Code2WavConfig#numQuantizers} groups of the same length, or a code has no embedding
      */
     public float[] decode(int[][] codes) {
         try (Stream stream = new Stream()) {
@@ -85,8 +85,16 @@ public final class Code2Wav {
     /**
      * Decodes chunks with some context before each, as upstream does for long speech: an approximation that loses a few
      * samples where chunks meet. Upstream: {@code chunked_decode}.
+     *
+     * @param chunkSize
+     *            frames, at least 1
+     * @param leftContextSize
+     *            frames, 0 or more
      */
     public float[] chunkedDecode(int[][] codes, int chunkSize, int leftContextSize) {
+        if (chunkSize < 1 || leftContextSize < 0)
+            throw new IllegalArgumentException("chunks of " + chunkSize + " frames after " + leftContextSize
+                    + ", expected at least 1 and 0");
         int frames = frames(codes);
         float[] wav = new float[0];
         for (int start = 0; start < frames; start += chunkSize) {
@@ -153,6 +161,10 @@ public final class Code2Wav {
         if (codes.length != config.numQuantizers())
             throw new IllegalArgumentException(
                     codes.length + " groups of codes, expected " + config.numQuantizers());
+        for (int g = 0; g < codes.length; g++)
+            if (codes[g].length != codes[0].length)
+            throw new IllegalArgumentException("group " + g + " has " + codes[g].length + " codes, group 0 "
+                    + codes[0].length);
         // as upstream, a code beyond its own codebook reads on in the next one's embeddings
         for (int g = 0; g < codes.length; g++)
             for (int code : codes[g])

@@ -28,13 +28,26 @@ public record MediaTokens(int image, int video, int audio, int visionStart, int 
      */
     boolean opensSound(int[] ids, int i) {
         return ids[i] == audioStart
-                && (i + 1 < ids.length && ids[i + 1] == audio || i > 0 && ids[i - 1] == visionStart);
+                && (i + 1 < ids.length && ids[i + 1] == audio || i > 0 && opensMerged(ids, i - 1));
     }
 
     /** Whether token {@code i} opens an image or a video. */
     boolean opensVisual(int[] ids, int i) {
-        return ids[i] == visionStart && i + 1 < ids.length
-                && (ids[i + 1] == image || ids[i + 1] == video || ids[i + 1] == audioStart);
+        return opensImage(ids, i) || opensVideo(ids, i) || opensMerged(ids, i);
+    }
+
+    boolean opensImage(int[] ids, int i) {
+        return ids[i] == visionStart && i + 1 < ids.length && ids[i + 1] == image;
+    }
+
+    /** Whether token {@code i} opens a video without its sound. */
+    boolean opensVideo(int[] ids, int i) {
+        return ids[i] == visionStart && i + 1 < ids.length && ids[i + 1] == video;
+    }
+
+    /** Whether token {@code i} opens a video merged with its sound, of which the first frames come first. */
+    boolean opensMerged(int[] ids, int i) {
+        return ids[i] == visionStart && i + 2 < ids.length && ids[i + 1] == audioStart && ids[i + 2] == video;
     }
 
     /** Whether the encoders make this token's embedding. */

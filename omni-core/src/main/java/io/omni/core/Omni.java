@@ -19,6 +19,7 @@ import java.util.Collections;
 import java.util.Deque;
 import java.util.List;
 import java.util.Map;
+import java.util.Objects;
 import java.util.function.Consumer;
 
 /**
@@ -129,7 +130,7 @@ public final class Omni implements AutoCloseable {
          * about a quarter of the memory of long conversations, for a small error; see {@link io.omni.api.CacheSpec}.
          */
         public Builder kvCache(DType type) {
-            cacheType = type;
+            cacheType = Objects.requireNonNull(type, "type");
             return this;
         }
 

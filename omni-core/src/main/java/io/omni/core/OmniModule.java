@@ -9,7 +9,7 @@ import io.omni.processor.OmniProcessor;
 import java.nio.file.Path;
 
 /**
- * Binds a checkpoint's processor and model on an open backend. For an application that is wired with Guice itself; others
+ * Binds a checkpoint's processor and model, singletons that the application closes, on an open backend. For an application that is wired with Guice itself; others
  * use {@link Omni#load}.
  */
 public final class OmniModule extends AbstractModule {

@@ -1,9 +1,12 @@
 package io.omni.core;
 
 import io.omni.processor.ProcessorOptions;
+import java.util.Arrays;
+import java.util.Collection;
 import java.util.Collections;
 import java.util.LinkedHashMap;
 import java.util.Map;
+import java.util.Objects;
 import java.util.function.Consumer;
 
 /**
@@ -27,7 +30,19 @@ public record Options(Boolean speak, String speaker, long seed, Map<String, Obje
     public static final String DEFAULT_SPEAKER = "Ethan";
 
     public Options {
-        arguments = Collections.unmodifiableMap(new LinkedHashMap<>(arguments));
+        Objects.requireNonNull(speaker, "speaker");
+        Map<String, Object> copy = new LinkedHashMap<>(arguments);
+        copy.replaceAll((name, value) -> frozen(value));
+        arguments = Collections.unmodifiableMap(copy);
+    }
+
+    private static Object frozen(Object value) {
+        return switch (value) {
+            case int[] numbers -> Arrays.stream(numbers).boxed().toList();
+            case Object[] values -> Arrays.stream(values).map(Options::frozen).toList();
+            case Collection<?> values -> values.stream().map(Options::frozen).toList();
+            case null, default -> value;
+        };
     }
 
     /** Upstream's defaults: speech if the model can speak. */

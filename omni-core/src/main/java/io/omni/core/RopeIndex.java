@@ -37,9 +37,9 @@ public record RopeIndex(float[][] positions, float delta) {
             List<Grid> videos, boolean useAudioInVideo) {
         Builder builder = new Builder(ids.length);
         float perSecond = (float) tokens.positionIdPerSeconds();
-        int imagesLeft = pairs(ids, tokens.visionStart(), tokens.image());
-        int videosLeft = pairs(ids, tokens.visionStart(), useAudioInVideo ? tokens.audioStart() : tokens.video());
-        int audiosLeft = (int) IntStream.range(0, ids.length).filter(i -> tokens.opensSound(ids, i)).count();
+        int imagesLeft = count(ids, tokens::opensImage);
+        int videosLeft = count(ids, useAudioInVideo ? tokens::opensMerged : tokens::opensVideo);
+        int audiosLeft = count(ids, tokens::opensSound);
         int media = imagesLeft + audiosLeft + (useAudioInVideo ? 0 : videosLeft);
         int image = 0;
         int video = 0;
@@ -161,17 +161,12 @@ public record RopeIndex(float[][] positions, float delta) {
         return chunks;
     }
 
-    /** How often {@code first} is followed by {@code second}. */
-    private static int pairs(int[] ids, int first, int second) {
-        int n = 0;
-        for (int i = 0; i + 1 < ids.length; i++)
-            if (ids[i] == first && ids[i + 1] == second)
-            n++;
-        return n;
-    }
-
     private interface Opening {
         boolean isAt(int[] ids, int i);
+    }
+
+    private static int count(int[] ids, Opening opening) {
+        return (int) IntStream.range(0, ids.length).filter(i -> opening.isAt(ids, i)).count();
     }
 
     private static int find(int[] ids, Opening opening, int from) {

@@ -44,9 +44,15 @@ public final class Talker {
         this.thinker = thinker;
         this.cacheType = cacheType;
         DecoderConfig text = config.text();
-        if (config.acceptHiddenLayer() > thinkerConfig.text().numHiddenLayers())
+        int thinkerLayers = thinkerConfig.text().numHiddenLayers();
+        if (config.acceptHiddenLayer() < 0 || config.acceptHiddenLayer() > thinkerLayers)
             throw new CheckpointException("config.json: talker_config: accept_hidden_layer is "
-                    + config.acceptHiddenLayer() + ", expected at most " + thinkerConfig.text().numHiddenLayers());
+                    + config.acceptHiddenLayer() + ", expected 0 to " + thinkerLayers);
+        config.speakerId().forEach((name, id) -> {
+            if (id < 0 || id >= text.vocabSize())
+                throw new CheckpointException("config.json: talker_config: speaker_id: " + name + " is " + id
+                        + ", expected 0 to " + (text.vocabSize() - 1));
+        });
         textProjection = new ResizeMlp(config, weights.at("text_projection"));
         hiddenProjection = new ResizeMlp(config, weights.at("hidden_projection"));
         codecEmbedding = weights.embedding("model.codec_embedding.weight", text.vocabSize(), text.hiddenSize());
@@ -201,17 +207,14 @@ public final class Talker {
                 int n = thinkerConfig.audio().tokens(inputs.audios().get(audio++).frames());
                 if (user[i])
                     audioTokens.add(n);
-            } else if (tokens[i] == media.visionStart()) {
-                if (tokens[i + 1] == media.image()) {
-                    RopeIndex.Grid grid = allImages.get(image++);
-                    if (user[i])
-                        images.add(grid);
-                } else if (tokens[i + 1] == media.video()
-                        || inputs.useAudioInVideo() && tokens[i + 1] == media.audioStart()) {
-                    RopeIndex.Grid grid = allVideos.get(video++);
-                    if (user[i])
-                        videos.add(grid);
-                }
+            } else if (media.opensImage(tokens, i)) {
+                RopeIndex.Grid grid = allImages.get(image++);
+                if (user[i])
+                    images.add(grid);
+            } else if (media.opensVisual(tokens, i)) {
+                RopeIndex.Grid grid = allVideos.get(video++);
+                if (user[i])
+                    videos.add(grid);
             }
         }
         return RopeIndex.of(talkerIds, media, thinkerConfig.vision().spatialMergeSize(),

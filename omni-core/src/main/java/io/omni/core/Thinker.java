@@ -176,9 +176,17 @@ public final class Thinker {
      *            one a prompt, empty
      * @param layers
      *            which hidden states to return, 0 to the number of layers
+     * @throws IllegalArgumentException
+     *             if there are no prompts, or no such layer
      */
     public Output prefill(List<Prompt> prompts, List<KvCache> caches, Set<Integer> layers, boolean routerLogits) {
         TensorOps ops = backend.tensorOps();
+        if (prompts.isEmpty())
+            throw new IllegalArgumentException("prompts: found none, expected at least one");
+        for (int layer : layers)
+            if (layer < 0 || layer > config.text().numHiddenLayers())
+            throw new IllegalArgumentException(
+                    "hidden states of layer " + layer + ", expected 0 to " + config.text().numHiddenLayers());
         try (Scope scope = backend.scope()) {
             List<Output> parts = new ArrayList<>();
             for (List<Piece> group : groups(prompts))

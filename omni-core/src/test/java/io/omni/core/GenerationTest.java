@@ -121,7 +121,7 @@ class GenerationTest {
 
     @Test
     void textMayMentionTheTokensOfMedia() {
-        Part mention = Part.text("<|audio_start|> <|vision_start|>");
+        Part mention = Part.text("<|vision_start|><|audio_start|> <|vision_start|>");
         Options brief = SAMPLED.thinkerMaxNewTokens(2).talkerMaxNewTokens(1);
         assertThat(omni.chat(List.of(Message.user(mention)), brief).codes()).isNotNull();
         Part sound = Part.audio(Reference.MEDIA.resolve("sweep_16k.wav"));
@@ -233,13 +233,13 @@ class GenerationTest {
     /** Weights that a call reads must not go before it has ended. */
     @Test
     void closingStopsWhatRunsAndRefusesWhatComes() throws Exception {
+        Options endless = SAMPLED.thinkerMaxNewTokens(50_000).argument("thinker_min_new_tokens", 50_000);
         for (int i = 0; i < 8; i++) {
             Omni own = Reference.omni(backend);
-            ReplyStream stream = own.stream(AUDIO, SAMPLED.thinkerMaxNewTokens(200));
+            ReplyStream stream = own.stream(AUDIO, endless);
             for (int event = 0; event < i; event++)
                 stream.next();
-            var chat = java.util.concurrent.CompletableFuture
-                    .supplyAsync(() -> own.chat(TEXT, Options.text().thinkerMaxNewTokens(100_000)));
+            var chat = java.util.concurrent.CompletableFuture.supplyAsync(() -> own.chat(TEXT, endless));
             Thread.sleep(10L * i);
             own.close();
             assertThatThrownBy(stream::replies).isInstanceOf(CancellationException.class);
@@ -287,5 +287,28 @@ class GenerationTest {
                 .isInstanceOf(IllegalArgumentException.class).hasMessageContaining("max_new_tokens is 0");
         assertThatThrownBy(() -> omni.model().code2Wav().decode(new int[1][4]))
                 .isInstanceOf(IllegalArgumentException.class).hasMessageContaining("1 groups");
+        int[][] ragged = new int[omni.model().code2Wav().config().numQuantizers()][2];
+        assertThatThrownBy(() -> omni.model().code2Wav().chunkedDecode(ragged, 0, 1))
+                .isInstanceOf(IllegalArgumentException.class).hasMessageContaining("chunks of 0 frames");
+        ragged[1] = new int[1];
+        assertThatThrownBy(() -> omni.model().code2Wav().decode(ragged)).isInstanceOf(IllegalArgumentException.class)
+                .hasMessage("group 1 has 1 codes, group 0 2");
+        assertThatThrownBy(() -> omni.model().thinker().prefill(List.of(), List.of(), java.util.Set.of(), false))
+                .isInstanceOf(IllegalArgumentException.class).hasMessageContaining("found none");
+        assertThatThrownBy(() -> omni.model().thinker().evaluate(
+                omni.processor().process(List.of(TEXT), omni.processorDefaults()), null, java.util.Set.of(99), false))
+                .isInstanceOf(IllegalArgumentException.class).hasMessageContaining("layer 99");
+    }
+
+    @Test
+    void optionsKeepWhatTheyWereGiven() {
+        List<Object> list = new java.util.ArrayList<>(List.of(5));
+        Options options = Options.text().argument("thinker_eos_token_id", list)
+                .argument("talker_suppress_tokens", new int[]{1, 2});
+        list.add(7);
+        assertThat(options.arguments()).containsEntry("thinker_eos_token_id", List.of(5))
+                .containsEntry("talker_suppress_tokens", List.of(1, 2));
+        assertThatThrownBy(() -> Options.speech(null)).isInstanceOf(NullPointerException.class)
+                .hasMessage("speaker");
     }
 }

@@ -113,6 +113,18 @@ class LoadingTest {
     }
 
     @Test
+    void layersAndVoicesThatAreNotThereAreNamed() throws IOException {
+        Reference.edit(model.resolve("config.json"),
+                config -> ((ObjectNode) config.get("talker_config")).put("accept_hidden_layer", -1));
+        assertFails("accept_hidden_layer is -1, expected 0 to ");
+        Reference.edit(model.resolve("config.json"), config -> {
+            ((ObjectNode) config.get("talker_config")).put("accept_hidden_layer", 1);
+            ((ObjectNode) config.get("talker_config").get("speaker_id")).put("ethan", 1_000_000);
+        });
+        assertFails("speaker_id: ethan is 1000000, expected 0 to ");
+    }
+
+    @Test
     void missingFilesAreNamed() throws IOException {
         String shard = Reference.shardOf(model, "thinker.lm_head.weight");
         Files.delete(model.resolve(shard));

@@ -22,4 +22,15 @@ class RopeIndexTest {
         assertThat(rope.positions()[2]).containsExactly(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14);
         assertThat(rope.delta()).isZero();
     }
+
+    /** The two tokens that open a video merged with its sound, in a text and just before a sound. */
+    @Test
+    void mentionsOfMergedMediaOpenNone() {
+        int[] ids = {VISION_START, AUDIO_START, 1, VISION_START, AUDIO_START, AUDIO, AUDIO, 2};
+        for (boolean useAudioInVideo : new boolean[]{false, true}) {
+            RopeIndex rope = RopeIndex.of(ids, TOKENS, 1, new int[]{2}, List.of(), List.of(), useAudioInVideo);
+            for (float[] row : rope.positions())
+                assertThat(row).containsExactly(0, 1, 2, 3, 4, 5, 6, 7);
+        }
+    }
 }
