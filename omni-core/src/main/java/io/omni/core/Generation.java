@@ -269,7 +269,7 @@ final class Generation {
                 if (pacing)
                     letSoundOut();
                 for (int i : active)
-                    if (answers.get(i).tokens.size() == answers.get(i).arguments.thinker().minNewTokens())
+                    if (answers.get(i).tokens.size() == answers.get(i).arguments.thinker().integer("min_new_tokens"))
                     samplers.set(i, sampler(answers.get(i))).close();
                 tokens = write(active, ropes, caches, samplers);
                 active = accept(active, tokens);
@@ -298,7 +298,7 @@ final class Generation {
         // media tokens of a prompt may lie outside the vocabulary of the head; only drawn tokens can be penalised
         int[] known = IntStream.concat(Arrays.stream(prompt), drawn.stream().mapToInt(Integer::intValue))
                 .filter(token -> token < vocabulary).toArray();
-        boolean mayEnd = drawn.size() >= arguments.minNewTokens();
+        boolean mayEnd = drawn.size() >= arguments.integer("min_new_tokens");
         return backend.tensorOps().sampler(
                 arguments.sampling(drawn.isEmpty() ? seed : ~seed, vocabulary, mayEnd), vocabulary, known);
     }
@@ -358,9 +358,9 @@ final class Generation {
             answer.tokens.add(drawn[i]);
             if (answer.tokens.size() == 1)
                 answer.firstText = now();
-            boolean eos = arguments.eosTokenIds().contains(drawn[i]);
+            boolean eos = arguments.integers("eos_token_id").contains(drawn[i]);
             answer.show(answer.text.push(drawn[i]));
-            if (eos || answer.tokens.size() == arguments.maxNewTokens() || answer.isFull()) {
+            if (eos || answer.tokens.size() == arguments.integer("max_new_tokens") || answer.isFull()) {
                 // the last token is never read by the Thinker, nor spoken
                 answer.show(answer.text.finish());
                 answer.textDone = now();
@@ -416,7 +416,7 @@ final class Generation {
             TalkerConfig config = model.talker().config();
             GenerationArguments arguments = answer.arguments.talker();
             sampler = newSampler();
-            Sampling others = arguments.doSample()
+            Sampling others = arguments.is("do_sample")
                     ? new Sampling(true, 1, PREDICTOR_TOP_K, PREDICTOR_TOP_P, 1, new int[0], answer.seed + 2)
                     : Sampling.greedy();
             predictorSampler = backend.tensorOps().sampler(others, config.codePredictor().vocabSize(), new int[0]);
@@ -495,10 +495,11 @@ final class Generation {
         GenerationArguments arguments = voice.answer.arguments.talker();
         List<Integer> drawn = voice.answer.firstCodes;
         drawn.add(code);
-        boolean done = arguments.eosTokenIds().contains(code) || drawn.size() == arguments.maxNewTokens();
+        boolean done = arguments.integers("eos_token_id").contains(code)
+                || drawn.size() == arguments.integer("max_new_tokens");
         if (done)
             voice.answer.frames.end();
-        else if (drawn.size() == arguments.minNewTokens())
+        else if (drawn.size() == arguments.integer("min_new_tokens"))
             voice.mayEnd();
         return !done;
     }

@@ -2,46 +2,69 @@ package io.omni.core;
 
 import com.fasterxml.jackson.databind.JsonNode;
 import io.omni.api.Sampling;
+import java.util.Arrays;
 import java.util.Collection;
+import java.util.Collections;
+import java.util.LinkedHashMap;
 import java.util.List;
+import java.util.Map;
+import java.util.Objects;
+import java.util.Set;
+import java.util.function.DoublePredicate;
+import java.util.function.Function;
+import java.util.function.IntPredicate;
 import java.util.stream.IntStream;
+import java.util.stream.Stream;
 
-/**
- * How one stage, the Thinker or the Talker, generates; the names are upstream's.
- *
- * @param maxNewTokens
- *            tokens, or frames, drawn at most
- * @param minNewTokens
- *            tokens, or frames, before which the sequence does not end
- * @param doSample
- *            false takes the most likely one
- * @param eosTokenIds
- *            any of these ends the sequence
- * @param suppressTokens
- *            never drawn
- */
-public record GenerationArguments(int maxNewTokens, int minNewTokens, boolean doSample, float temperature, int topK,
-        float topP,
-        float repetitionPenalty, List<Integer> eosTokenIds, List<Integer> suppressTokens) {
-    public GenerationArguments {
-        if (maxNewTokens < 1)
-            throw new IllegalArgumentException("max_new_tokens is " + maxNewTokens + ", expected 1 or more");
-        if (minNewTokens < 0)
-            throw new IllegalArgumentException("min_new_tokens is " + minNewTokens + ", expected 0 or more");
-        eosTokenIds = List.copyOf(eosTokenIds);
-        suppressTokens = List.copyOf(suppressTokens);
+/** How one stage, the Thinker or the Talker, generates: a value of each of the arguments, which have upstream's names. */
+public final class GenerationArguments {
+    private static final Map<String, Argument> ARGUMENTS = new LinkedHashMap<>();
+    static {
+        ARGUMENTS.put("max_new_tokens", integer(1024, "an integer of 1 or more", x -> x >= 1));
+        ARGUMENTS.put("min_new_tokens", integer(0, "an integer of 0 or more", x -> x >= 0));
+        ARGUMENTS.put("do_sample", new Argument(false, "true or false", GenerationArguments::asBool));
+        ARGUMENTS.put("temperature", number(1, "a number above 0", x -> x > 0));
+        ARGUMENTS.put("top_k", integer(50, "an integer of 0 or more", x -> x >= 0));
+        ARGUMENTS.put("top_p", number(1, "a number in (0, 1]", x -> x > 0 && x <= 1));
+        ARGUMENTS.put("repetition_penalty", number(1, "a number above 0", x -> x > 0));
+        ARGUMENTS.put("eos_token_id", integers());
+        ARGUMENTS.put("suppress_tokens", integers());
+    }
+
+    /**
+     * @param read
+     *            makes an argument of what a caller or a file gives, or null if it does not fit
+     */
+    private record Argument(Object otherwise, String expected, Function<Object, Object> read) {}
+
+    private final Map<String, Object> values;
+
+    private GenerationArguments(Map<String, Object> values) {
+        this.values = Collections.unmodifiableMap(values);
     }
 
     /** The Thinker's defaults: upstream's {@code generate}, which is greedy until told otherwise. */
     static GenerationArguments thinker(OmniConfig config) {
-        return new GenerationArguments(1024, 0, false, 1, 50, 1, 1, List.of(config.imEnd()), List.of());
+        Map<String, Object> defaults = new LinkedHashMap<>();
+        ARGUMENTS.forEach((name, argument) -> defaults.put(name, argument.otherwise));
+        return new GenerationArguments(defaults).with("eos_token_id", config.imEnd());
     }
 
     /** The Talker's defaults: upstream's {@code generate}. */
     static GenerationArguments talker(OmniConfig config) {
         TalkerConfig talker = config.talker();
-        return new GenerationArguments(4096, 0, true, 0.9f, 50, 1, 1.05f, List.of(talker.codecEos()),
-                java.util.Arrays.stream(talker.suppressed()).boxed().toList());
+        return thinker(config).with("max_new_tokens", 4096).with("do_sample", true).with("temperature", 0.9f)
+                .with("repetition_penalty", 1.05f).with("eos_token_id", talker.codecEos())
+                .with("suppress_tokens", Arrays.stream(talker.suppressed()).boxed().toList());
+    }
+
+    static Set<String> names() {
+        return Collections.unmodifiableSet(ARGUMENTS.keySet());
+    }
+
+    /** The values by name: an Integer, Float or Boolean, or a List of Integers. */
+    public Map<String, Object> values() {
+        return values;
     }
 
     /**
@@ -55,36 +78,33 @@ public record GenerationArguments(int maxNewTokens, int minNewTokens, boolean do
      *             if the name is unknown or the value does not fit
      */
     public GenerationArguments with(String name, Object value) {
-        return switch (name) {
-            case "max_new_tokens" -> new GenerationArguments(integer(name, value), minNewTokens, doSample, temperature,
-                    topK, topP, repetitionPenalty, eosTokenIds, suppressTokens);
-            case "min_new_tokens" -> new GenerationArguments(maxNewTokens, integer(name, value), doSample, temperature,
-                    topK, topP, repetitionPenalty, eosTokenIds, suppressTokens);
-            case "do_sample" ->
-                new GenerationArguments(maxNewTokens, minNewTokens, bool(name, value), temperature, topK, topP,
-                        repetitionPenalty, eosTokenIds, suppressTokens);
-            case "temperature" ->
-                new GenerationArguments(maxNewTokens, minNewTokens, doSample, number(name, value), topK, topP,
-                        repetitionPenalty, eosTokenIds, suppressTokens);
-            case "top_k" ->
-                new GenerationArguments(maxNewTokens, minNewTokens, doSample, temperature, integer(name, value), topP,
-                        repetitionPenalty, eosTokenIds, suppressTokens);
-            case "top_p" ->
-                new GenerationArguments(maxNewTokens, minNewTokens, doSample, temperature, topK, number(name, value),
-                        repetitionPenalty, eosTokenIds, suppressTokens);
-            case "repetition_penalty" ->
-                new GenerationArguments(maxNewTokens, minNewTokens, doSample, temperature, topK, topP,
-                        number(name, value), eosTokenIds, suppressTokens);
-            case "eos_token_id" ->
-                new GenerationArguments(maxNewTokens, minNewTokens, doSample, temperature, topK, topP,
-                        repetitionPenalty, integers(name, value), suppressTokens);
-            case "suppress_tokens" ->
-                new GenerationArguments(maxNewTokens, minNewTokens, doSample, temperature, topK, topP,
-                        repetitionPenalty, eosTokenIds, integers(name, value));
-            default -> throw new IllegalArgumentException("unknown generation argument '" + name
-                    + "', expected max_new_tokens, min_new_tokens, do_sample, temperature, top_k, top_p, repetition_penalty,"
-                    + " eos_token_id or suppress_tokens");
-        };
+        Argument argument = ARGUMENTS.get(name);
+        if (argument == null)
+            throw new IllegalArgumentException("unknown generation argument '" + name + "', expected one of "
+                    + String.join(", ", names()));
+        Object read = argument.read.apply(value);
+        if (read == null)
+            throw new IllegalArgumentException(name + " is " + value + ", expected " + argument.expected);
+        Map<String, Object> changed = new LinkedHashMap<>(values);
+        changed.put(name, read);
+        return new GenerationArguments(changed);
+    }
+
+    int integer(String name) {
+        return (Integer) values.get(name);
+    }
+
+    float number(String name) {
+        return (Float) values.get(name);
+    }
+
+    boolean is(String name) {
+        return (Boolean) values.get(name);
+    }
+
+    @SuppressWarnings("unchecked")
+    List<Integer> integers(String name) {
+        return (List<Integer>) values.get(name);
     }
 
     /**
@@ -94,44 +114,57 @@ public record GenerationArguments(int maxNewTokens, int minNewTokens, boolean do
      *            whether it can be one that ends the sequence
      */
     Sampling sampling(long seed, int vocabulary, boolean mayEnd) {
-        IntStream ends = eosTokenIds.stream().mapToInt(Integer::intValue).filter(id -> !mayEnd && id < vocabulary);
-        return new Sampling(doSample, temperature, topK, topP, repetitionPenalty,
-                IntStream.concat(suppressTokens.stream().mapToInt(Integer::intValue), ends).toArray(), seed);
+        IntStream ends = integers("eos_token_id").stream().mapToInt(Integer::intValue)
+                .filter(id -> !mayEnd && id < vocabulary);
+        IntStream suppressed = integers("suppress_tokens").stream().mapToInt(Integer::intValue);
+        return new Sampling(is("do_sample"), number("temperature"), integer("top_k"), number("top_p"),
+                number("repetition_penalty"), IntStream.concat(suppressed, ends).toArray(), seed);
     }
 
-    private static int integer(String name, Object value) {
-        if (value instanceof Integer number)
-            return number;
-        if (value instanceof JsonNode node && node.canConvertToExactIntegral() && node.canConvertToInt())
-            return node.intValue();
-        throw unfit(name, value, "an integer");
+    private static Argument integer(int otherwise, String expected, IntPredicate fits) {
+        return new Argument(otherwise, expected,
+                value -> asInteger(value) instanceof Integer number && fits.test(number) ? number : null);
     }
 
-    private static float number(String name, Object value) {
-        if (value instanceof Number number)
-            return number.floatValue();
-        if (value instanceof JsonNode node && node.isNumber())
-            return node.floatValue();
-        throw unfit(name, value, "a number");
+    private static Argument number(float otherwise, String expected, DoublePredicate fits) {
+        return new Argument(otherwise, expected,
+                value -> asNumber(value) instanceof Float number && fits.test(number) ? number : null);
     }
 
-    private static boolean bool(String name, Object value) {
-        if (value instanceof Boolean truth)
-            return truth;
-        if (value instanceof JsonNode node && node.isBoolean())
-            return node.booleanValue();
-        throw unfit(name, value, "true or false");
+    private static Argument integers() {
+        return new Argument(List.of(), "an integer or a list of integers", GenerationArguments::asIntegers);
     }
 
-    private static List<Integer> integers(String name, Object value) {
-        if (value instanceof JsonNode node && node.isArray())
-            return node.valueStream().map(entry -> integer(name, entry)).toList();
-        if (value instanceof Collection<?> entries)
-            return entries.stream().map(entry -> integer(name, entry)).toList();
-        return List.of(integer(name, value));
+    private static Boolean asBool(Object value) {
+        if (value instanceof JsonNode node)
+            return node.isBoolean() ? node.booleanValue() : null;
+        return value instanceof Boolean truth ? truth : null;
     }
 
-    private static IllegalArgumentException unfit(String name, Object value, String expected) {
-        return new IllegalArgumentException(name + " is " + value + ", expected " + expected);
+    private static Integer asInteger(Object value) {
+        if (value instanceof JsonNode node)
+            return node.canConvertToExactIntegral() && node.canConvertToInt() ? node.intValue() : null;
+        return value instanceof Integer number ? number : null;
+    }
+
+    private static Float asNumber(Object value) {
+        if (value instanceof JsonNode node)
+            return node.isNumber() ? node.floatValue() : null;
+        return value instanceof Number number ? number.floatValue() : null;
+    }
+
+    private static List<Integer> asIntegers(Object value) {
+        return asInteger(value) instanceof Integer one ? List.of(one) : asList(value, GenerationArguments::asInteger);
+    }
+
+    /** A list of what {@code entry} reads of each; null if that is nothing of one of them, or if it is no list. */
+    private static <T> List<T> asList(Object value, Function<Object, T> entry) {
+        Stream<?> entries = switch (value) {
+            case JsonNode node when node.isArray() -> node.valueStream();
+            case Collection<?> several -> several.stream();
+            case null, default -> Stream.of((Object) null);
+        };
+        List<T> read = entries.map(entry).toList();
+        return read.stream().allMatch(Objects::nonNull) ? read : null;
     }
 }

@@ -3,17 +3,12 @@ package io.omni.core;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Map;
-import java.util.Set;
 
 /**
  * A checkpoint's defaults for generation: {@code generation_config.json} over upstream's. Names without a prefix are the
  * Thinker's, {@code thinker_} ones stand above them, {@code talker_} ones are the Talker's.
  */
 public record GenerationConfig(GenerationArguments thinker, GenerationArguments talker) {
-    private static final Set<String> KNOWN = Set.of("max_new_tokens", "min_new_tokens", "do_sample", "temperature",
-            "top_k", "top_p",
-            "repetition_penalty", "eos_token_id", "suppress_tokens");
-
     /** Upstream's defaults. */
     static GenerationConfig defaults(OmniConfig config) {
         return new GenerationConfig(GenerationArguments.thinker(config), GenerationArguments.talker(config));
@@ -33,7 +28,7 @@ public record GenerationConfig(GenerationArguments thinker, GenerationArguments 
             return result;
         Fields fields = Fields.read(file);
         for (String prefix : new String[]{"", "thinker_", "talker_"})
-            for (String name : KNOWN)
+            for (String name : GenerationArguments.names())
                 if (fields.has(prefix + name)) {
                     String stage = prefix.isEmpty() ? "thinker_" : prefix;
                     try {
