@@ -253,11 +253,13 @@ final class Generation {
     /** @param pacing whether the first sound goes before the rest of the text */
     private void think(boolean pacing) {
         List<KvCache> caches = new ArrayList<>();
-        List<Sampler> samplers = new ArrayList<>();
+        List<TokenSampler> samplers = new ArrayList<>();
         try {
             for (Answer answer : answers) {
                 caches.add(model.thinker().newCache());
-                samplers.add(sampler(answer));
+                samplers.add(
+                        new TokenSampler(backend, answer.arguments.thinker(), answer.seed, answer.inputs.inputIds(),
+                                model.config().thinker().text().vocabSize()));
             }
             List<RopeIndex> ropes = new ArrayList<>();
             int[] tokens = read(caches, samplers, ropes);
@@ -268,15 +270,12 @@ final class Generation {
                 cancellation.check();
                 if (pacing)
                     letSoundOut();
-                for (int i : active)
-                    if (answers.get(i).tokens.size() == answers.get(i).arguments.thinker().integer("min_new_tokens"))
-                    samplers.set(i, sampler(answers.get(i))).close();
                 tokens = write(active, ropes, caches, samplers);
                 active = accept(active, tokens);
             }
         } finally {
             caches.forEach(KvCache::close);
-            samplers.forEach(Sampler::close);
+            samplers.forEach(TokenSampler::close);
         }
     }
 
@@ -287,24 +286,8 @@ final class Generation {
             cancellation.await(() -> answer.heard);
     }
 
-    private Sampler sampler(Answer answer) {
-        return sampler(answer.arguments.thinker(), answer.seed, answer.inputs.inputIds(), answer.tokens,
-                model.config().thinker().text().vocabSize());
-    }
-
-    /** Draws until the sequence may end, or from then on; those before and after differ in what is random in them. */
-    private Sampler sampler(GenerationArguments arguments, long seed, int[] prompt, List<Integer> drawn,
-            int vocabulary) {
-        // media tokens of a prompt may lie outside the vocabulary of the head; only drawn tokens can be penalised
-        int[] known = IntStream.concat(Arrays.stream(prompt), drawn.stream().mapToInt(Integer::intValue))
-                .filter(token -> token < vocabulary).toArray();
-        boolean mayEnd = drawn.size() >= arguments.integer("min_new_tokens");
-        return backend.tensorOps().sampler(
-                arguments.sampling(drawn.isEmpty() ? seed : ~seed, vocabulary, mayEnd), vocabulary, known);
-    }
-
     /** Fills the caches with the prompts and draws the first tokens. */
-    private int[] read(List<KvCache> caches, List<Sampler> samplers, List<RopeIndex> ropes) {
+    private int[] read(List<KvCache> caches, List<TokenSampler> samplers, List<RopeIndex> ropes) {
         TensorOps ops = backend.tensorOps();
         boolean speech = answers.stream().anyMatch(a -> a.speaks);
         Set<Integer> layers = speech ? Set.of(model.talker().config().acceptHiddenLayer()) : Set.of();
@@ -335,17 +318,18 @@ final class Generation {
                     answer.spoken.add(token);
             }
             Tensor hidden = ops.gather(output.lastHidden(), backend.tensor(last, last.length));
-            return ops.sample(model.thinker().logits(hidden), samplers).toInts();
+            return TokenSampler.sample(model.thinker().logits(hidden), samplers);
         }
     }
 
     /** Feeds the last token of each active answer and draws the next ones. */
-    private int[] write(List<Integer> active, List<RopeIndex> ropes, List<KvCache> caches, List<Sampler> samplers) {
+    private int[] write(List<Integer> active, List<RopeIndex> ropes, List<KvCache> caches,
+            List<TokenSampler> samplers) {
         int[] last = active.stream().mapToInt(i -> answers.get(i).tokens.getLast()).toArray();
         try (Scope scope = backend.scope()) {
             Tensor embeds = model.thinker().embed(backend.tensor(last, last.length));
             Tensor hidden = model.thinker().step(embeds, pick(ropes, active), pick(caches, active));
-            return backend.tensorOps().sample(model.thinker().logits(hidden), pick(samplers, active)).toInts();
+            return TokenSampler.sample(model.thinker().logits(hidden), pick(samplers, active));
         }
     }
 
@@ -408,28 +392,18 @@ final class Generation {
         final KvCache cache = model.talker().newCache();
         final KvCache predictorCache = model.talker().codePredictor().newCache();
         final Sampler predictorSampler;
-        Sampler sampler;
+        final TokenSampler sampler;
         RopeIndex rope;
 
         Voice(Answer answer) {
             this.answer = answer;
             TalkerConfig config = model.talker().config();
             GenerationArguments arguments = answer.arguments.talker();
-            sampler = newSampler();
+            sampler = new TokenSampler(backend, arguments, answer.seed + 1, new int[0], config.text().vocabSize());
             Sampling others = arguments.is("do_sample")
                     ? new Sampling(true, 1, PREDICTOR_TOP_K, PREDICTOR_TOP_P, 1, new int[0], answer.seed + 2)
                     : Sampling.greedy();
             predictorSampler = backend.tensorOps().sampler(others, config.codePredictor().vocabSize(), new int[0]);
-        }
-
-        private Sampler newSampler() {
-            return sampler(answer.arguments.talker(), answer.seed + 1, new int[0], answer.firstCodes,
-                    model.talker().config().text().vocabSize());
-        }
-
-        void mayEnd() {
-            sampler.close();
-            sampler = newSampler();
         }
 
         @Override
@@ -466,8 +440,8 @@ final class Generation {
         OmniConfig config = model.config();
         try (Scope scope = backend.scope(); hidden) {
             cancellation.check();
-            int[] drawn = ops.sample(model.talker().logits(hidden), voices.stream().map(v -> v.sampler).toList())
-                    .toInts();
+            int[] drawn = TokenSampler.sample(model.talker().logits(hidden),
+                    voices.stream().map(v -> v.sampler).toList());
             int[] rows = IntStream.range(0, drawn.length).filter(i -> goesOn(voices.get(i), drawn[i])).toArray();
             List<Voice> rest = Arrays.stream(rows).mapToObj(voices::get).toList();
             voices.stream().filter(v -> !rest.contains(v)).forEach(Voice::close);
@@ -499,8 +473,6 @@ final class Generation {
                 || drawn.size() == arguments.integer("max_new_tokens");
         if (done)
             voice.answer.frames.end();
-        else if (drawn.size() == arguments.integer("min_new_tokens"))
-            voice.mayEnd();
         return !done;
     }
 

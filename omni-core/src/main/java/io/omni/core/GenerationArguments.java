@@ -1,7 +1,6 @@
 package io.omni.core;
 
 import com.fasterxml.jackson.databind.JsonNode;
-import io.omni.api.Sampling;
 import java.util.Arrays;
 import java.util.Collection;
 import java.util.Collections;
@@ -13,7 +12,6 @@ import java.util.Set;
 import java.util.function.DoublePredicate;
 import java.util.function.Function;
 import java.util.function.IntPredicate;
-import java.util.stream.IntStream;
 import java.util.stream.Stream;
 
 /** How one stage, the Thinker or the Talker, generates: a value of each of the arguments, which have upstream's names. */
@@ -105,20 +103,6 @@ public final class GenerationArguments {
     @SuppressWarnings("unchecked")
     List<Integer> integers(String name) {
         return (List<Integer>) values.get(name);
-    }
-
-    /**
-     * How a token is drawn from a vocabulary of this size.
-     *
-     * @param mayEnd
-     *            whether it can be one that ends the sequence
-     */
-    Sampling sampling(long seed, int vocabulary, boolean mayEnd) {
-        IntStream ends = integers("eos_token_id").stream().mapToInt(Integer::intValue)
-                .filter(id -> !mayEnd && id < vocabulary);
-        IntStream suppressed = integers("suppress_tokens").stream().mapToInt(Integer::intValue);
-        return new Sampling(is("do_sample"), number("temperature"), integer("top_k"), number("top_p"),
-                number("repetition_penalty"), IntStream.concat(suppressed, ends).toArray(), seed);
     }
 
     private static Argument integer(int otherwise, String expected, IntPredicate fits) {

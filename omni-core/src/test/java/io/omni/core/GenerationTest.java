@@ -109,6 +109,15 @@ class GenerationTest {
                 "talker_suppress_tokens", IntStream.concat(IntStream.of(silence),
                         Arrays.stream(omni.model().config().talker().suppressed())).boxed().toList()));
         assertSame(never, suppressed);
+        Options random = Options.speech().thinkerMaxNewTokens(6).talkerMaxNewTokens(6).seed(4);
+        Reply other = omni.chat(TEXT, random);
+        int otherEnd = written(other)[2];
+        assertSame(
+                omni.chat(TEXT,
+                        random.argument("thinker_eos_token_id", otherEnd).argument("thinker_min_new_tokens", 6)),
+                omni.chat(TEXT, random.argument("thinker_suppress_tokens", otherEnd)));
+        assertThat(written(omni.chat(TEXT, random.argument("thinker_eos_token_id", List.of(otherEnd, -1))
+                .argument("thinker_min_new_tokens", 2)))).startsWith(written(other)[0], written(other)[1]);
 
         Options wordy = ending.argument("thinker_eos_token_id", List.of(end, written(suppressed)[3]))
                 .argument("thinker_min_new_tokens", 3).argument("talker_min_new_tokens", 3)
