@@ -27,6 +27,10 @@ public final class GenerationArguments {
         ARGUMENTS.put("repetition_penalty", number(1, "a number above 0", x -> x > 0));
         ARGUMENTS.put("eos_token_id", integers());
         ARGUMENTS.put("suppress_tokens", integers());
+        ARGUMENTS.put("begin_suppress_tokens", integers());
+        ARGUMENTS.put("no_repeat_ngram_size", integer(0, "an integer of 0 or more", x -> x >= 0));
+        ARGUMENTS.put("bad_words_ids",
+                new Argument(List.of(), "a list of words, each a list of tokens", GenerationArguments::asWords));
     }
 
     /**
@@ -60,7 +64,7 @@ public final class GenerationArguments {
         return Collections.unmodifiableSet(ARGUMENTS.keySet());
     }
 
-    /** The values by name: an Integer, Float or Boolean, or a List of Integers. */
+    /** The values by name: an Integer, Float or Boolean, or a List of Integers or of Lists of them. */
     public Map<String, Object> values() {
         return values;
     }
@@ -71,7 +75,7 @@ public final class GenerationArguments {
      * @param name
      *            upstream's, such as {@code top_k}
      * @param value
-     *            a number, a boolean, a list of integers, or a JSON value of these
+     *            a number, a boolean, a list of integers or of lists of them, or a JSON value of these
      * @throws IllegalArgumentException
      *             if the name is unknown or the value does not fit
      */
@@ -103,6 +107,11 @@ public final class GenerationArguments {
     @SuppressWarnings("unchecked")
     List<Integer> integers(String name) {
         return (List<Integer>) values.get(name);
+    }
+
+    @SuppressWarnings("unchecked")
+    List<List<Integer>> words(String name) {
+        return (List<List<Integer>>) values.get(name);
     }
 
     private static Argument integer(int otherwise, String expected, IntPredicate fits) {
@@ -150,5 +159,13 @@ public final class GenerationArguments {
         };
         List<T> read = entries.map(entry).toList();
         return read.stream().allMatch(Objects::nonNull) ? read : null;
+    }
+
+    /** Neither the list nor a word in it may be empty, nor a token negative. */
+    private static List<List<Integer>> asWords(Object value) {
+        List<List<Integer>> words = asList(value, entry -> asList(entry, GenerationArguments::asInteger));
+        boolean fits = words != null && !words.isEmpty()
+                && words.stream().noneMatch(word -> word.isEmpty() || word.stream().anyMatch(token -> token < 0));
+        return fits ? words : null;
     }
 }

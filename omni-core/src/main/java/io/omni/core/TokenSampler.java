@@ -16,22 +16,36 @@ final class TokenSampler implements AutoCloseable {
     private final Backend backend;
     private final int vocabulary;
     private final Sampler sampler;
+    private final int promptLength;
     private final int minNewTokens;
+    private final int noRepeatNgramSize;
     private final int[] ends;
-    private int drawn;
+    private final int[] suppressedFirst;
+    private final int[][] badWords;
+    private int[] sequence;
+    private int length;
 
     /**
      * @param prompt
      *            tokens that the sequence starts with
      * @throws IllegalArgumentException
-     *             if a suppressed token is not in the vocabulary
+     *             if a token of an argument is not in the vocabulary
      */
     TokenSampler(Backend backend, GenerationArguments arguments, long seed, int[] prompt, int vocabulary) {
         this.backend = backend;
         this.vocabulary = vocabulary;
+        sequence = prompt.clone();
+        length = promptLength = prompt.length;
         minNewTokens = arguments.integer("min_new_tokens");
-        ends = known(arguments.integers("eos_token_id").stream().mapToInt(Integer::intValue).toArray());
-        int[] suppressed = arguments.integers("suppress_tokens").stream().mapToInt(Integer::intValue).toArray();
+        noRepeatNgramSize = arguments.integer("no_repeat_ngram_size");
+        List<Integer> eos = arguments.integers("eos_token_id");
+        ends = known(eos.stream().mapToInt(Integer::intValue).toArray());
+        suppressedFirst = tokens("begin_suppress_tokens", arguments.integers("begin_suppress_tokens"));
+        // as upstream, a token that ends the sequence is no word
+        badWords = arguments.words("bad_words_ids").stream()
+                .filter(word -> word.size() > 1 || !eos.contains(word.getFirst()))
+                .map(word -> tokens("bad_words_ids", word)).toArray(int[][]::new);
+        int[] suppressed = tokens("suppress_tokens", arguments.integers("suppress_tokens"));
         sampler = backend.tensorOps().sampler(new Sampling(arguments.is("do_sample"), arguments.number("temperature"),
                 arguments.integer("top_k"), arguments.number("top_p"), arguments.number("repetition_penalty"),
                 suppressed, seed), vocabulary, known(prompt));
@@ -40,6 +54,14 @@ final class TokenSampler implements AutoCloseable {
     /** Without tokens that the head does not have, and so never draws, as media of a prompt may be. */
     private int[] known(int[] tokens) {
         return Arrays.stream(tokens).filter(token -> token >= 0 && token < vocabulary).toArray();
+    }
+
+    private int[] tokens(String name, List<Integer> tokens) {
+        for (int token : tokens)
+            if (token < 0 || token >= vocabulary)
+            throw new IllegalArgumentException(
+                    name + " holds token " + token + ", expected 0 to " + (vocabulary - 1));
+        return tokens.stream().mapToInt(Integer::intValue).toArray();
     }
 
     /**
@@ -55,7 +77,8 @@ final class TokenSampler implements AutoCloseable {
                 ? logits
                 : backend.tensorOps().add(logits, mask(backend, removed, logits.shape()));
         int[] drawn = backend.tensorOps().sample(rest, sequences.stream().map(each -> each.sampler).toList()).toInts();
-        sequences.forEach(sequence -> sequence.drawn++);
+        for (int i = 0; i < drawn.length; i++)
+            sequences.get(i).append(drawn[i]);
         return drawn;
     }
 
@@ -68,12 +91,41 @@ final class TokenSampler implements AutoCloseable {
         return backend.tensor(mask, shape);
     }
 
+    void append(int token) {
+        if (length == sequence.length)
+            sequence = Arrays.copyOf(sequence, 2 * length + 16);
+        sequence[length++] = token;
+    }
+
     /** What may not come next. */
-    private BitSet removed() {
+    BitSet removed() {
         BitSet removed = new BitSet();
-        if (drawn < minNewTokens)
+        if (noRepeatNgramSize > 0)
+            removeRepetitions(removed);
+        removeBadWords(removed);
+        if (length - promptLength < minNewTokens)
             Arrays.stream(ends).forEach(removed::set);
+        if (length == promptLength)
+            Arrays.stream(suppressedFirst).forEach(removed::set);
+        removed.clear(vocabulary, Integer.MAX_VALUE);
         return removed;
+    }
+
+    /** What would complete n tokens in a row that are in the sequence already. */
+    private void removeRepetitions(BitSet removed) {
+        int before = noRepeatNgramSize - 1;
+        for (int last = before; last < length; last++)
+            if (Arrays.equals(sequence, last - before, last, sequence, length - before, length))
+            removed.set(sequence[last]);
+    }
+
+    /** What would complete a word; as upstream, none of several tokens before the sequence is as long as the word. */
+    private void removeBadWords(BitSet removed) {
+        for (int[] word : badWords) {
+            int before = word.length - 1;
+            if (before == 0 || before < length && Arrays.equals(word, 0, before, sequence, length - before, length))
+                removed.set(word[before]);
+        }
     }
 
     @Override

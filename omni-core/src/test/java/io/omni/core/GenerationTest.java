@@ -128,6 +128,49 @@ class GenerationTest {
                 .isEqualTo(Arrays.copyOf(suppressed.talkerSequence(), 4));
     }
 
+    /** What upstream writes and says; without the argument, the 49th token and the 34th frame would be others. */
+    @Test
+    void noPairOfTokensComesTwice() {
+        Reply reply = omni.chat(TEXT, Options.speech().greedy().thinkerMaxNewTokens(50).talkerMaxNewTokens(36)
+                .argument("talker_repetition_penalty", 1).argument("thinker_no_repeat_ngram_size", 2)
+                .argument("talker_no_repeat_ngram_size", 2));
+        assertThat(written(reply)).containsExactly(2181, 995, 3195, 764, 300, 2549, 659, 1427, 1494, 307, 86, 2471,
+                3049,
+                3111, 1053, 352, 1420, 688, 2260, 384, 61, 177, 1572, 2605, 273, 1983, 307, 669, 669, 2981, 2337, 2361,
+                3027,
+                1181, 3319, 1361, 2680, 3097, 1420, 1300, 81, 762, 1156, 3303, 92, 2995, 307, 2549, 958, 2624);
+        assertThat(reply.talkerSequence()).containsExactly(57, 60, 47, 47, 125, 91, 105, 107, 4, 13, 67, 23, 13, 100,
+                59, 0,
+                67, 77, 36, 67, 64, 122, 115, 101, 106, 6, 114, 98, 90, 60, 67, 104, 107, 67, 114, 44);
+    }
+
+    /** What upstream writes and says; a pair that opens the speech is overlooked there, as the Talker has no prompt of tokens. */
+    @Test
+    void badWordsAreNotWritten() {
+        Options brief = Options.speech().greedy().thinkerMaxNewTokens(16).talkerMaxNewTokens(16);
+        Reply one = omni.chat(TEXT, brief.argument("thinker_bad_words_ids", List.of(List.of(2181), List.of(995, 3195)))
+                .argument("talker_bad_words_ids", List.of(List.of(47), List.of(57, 60), List.of(47, 125, 91))));
+        assertThat(written(one)).containsExactly(2266, 2406, 2283, 85, 817, 624, 1506, 1018, 46, 1672, 2078, 1493, 2165,
+                1770, 1706, 653);
+        assertThat(one.talkerSequence()).containsExactly(57, 97, 124, 1, 60, 0, 41, 27, 42, 71, 34, 56, 44, 57, 5, 58);
+        Reply other = omni.chat(TEXT, brief.argument("thinker_bad_words_ids", List.of(List.of(3261), List.of(3195)))
+                .argument("talker_bad_words_ids", List.of(List.of(57, 60))));
+        assertThat(written(other)).containsExactly(2181, 995, 1018, 1239, 406, 754, 3138, 1801, 2993, 1427, 920, 2993,
+                1869,
+                2181, 816, 641);
+        assertThat(other.talkerSequence()).containsExactly(57, 60, 47, 35, 55, 106, 127, 77, 74, 70, 99, 51, 64, 85, 13,
+                113);
+    }
+
+    @Test
+    void othersAreTheFirst() {
+        Reply reply = omni.chat(TEXT, Options.speech().greedy().thinkerMaxNewTokens(16).talkerMaxNewTokens(16)
+                .argument("thinker_begin_suppress_tokens", 2181).argument("talker_begin_suppress_tokens", List.of(57)));
+        assertThat(written(reply)).startsWith(2266, 2406, 2283, 85);
+        assertThat(reply.talkerSequence()).containsExactly(17, 107, 98, 118, 0, 105, 99, 61, 117, 108, 5, 94, 65, 39,
+                61, 68);
+    }
+
     @Test
     void textMayMentionTheTokensOfMedia() {
         Part mention = Part.text("<|vision_start|><|audio_start|> <|vision_start|>");
