@@ -31,6 +31,10 @@ public final class GenerationArguments {
         ARGUMENTS.put("no_repeat_ngram_size", integer(0, "an integer of 0 or more", x -> x >= 0));
         ARGUMENTS.put("bad_words_ids",
                 new Argument(List.of(), "a list of words, each a list of tokens", GenerationArguments::asWords));
+        ARGUMENTS.put("min_p", number(0, "a number in [0, 1]", x -> x >= 0 && x <= 1));
+        ARGUMENTS.put("typical_p", number(1, "a number in (0, 1]", x -> x > 0 && x <= 1));
+        ARGUMENTS.put("epsilon_cutoff", number(0, "a number in [0, 1)", x -> x >= 0 && x < 1));
+        ARGUMENTS.put("eta_cutoff", number(0, "a number in [0, 1)", x -> x >= 0 && x < 1));
     }
 
     /**

@@ -7,6 +7,7 @@ import io.omni.api.Tensor;
 import java.util.Arrays;
 import java.util.BitSet;
 import java.util.List;
+import java.util.stream.IntStream;
 
 /**
  * Draws one sequence's tokens. The backend samples; the arguments that its sampling does not know all say what may not come
@@ -20,8 +21,12 @@ final class TokenSampler implements AutoCloseable {
     private final int minNewTokens;
     private final int noRepeatNgramSize;
     private final int[] ends;
+    private final int[] suppressed;
     private final int[] suppressedFirst;
     private final int[][] badWords;
+    private final float penalty;
+    /** Null if the backend's sampling is enough. */
+    private final Truncation truncation;
     private int[] sequence;
     private int length;
 
@@ -40,15 +45,19 @@ final class TokenSampler implements AutoCloseable {
         noRepeatNgramSize = arguments.integer("no_repeat_ngram_size");
         List<Integer> eos = arguments.integers("eos_token_id");
         ends = known(eos.stream().mapToInt(Integer::intValue).toArray());
+        suppressed = tokens("suppress_tokens", arguments.integers("suppress_tokens"));
         suppressedFirst = tokens("begin_suppress_tokens", arguments.integers("begin_suppress_tokens"));
         // as upstream, a token that ends the sequence is no word
         badWords = arguments.words("bad_words_ids").stream()
                 .filter(word -> word.size() > 1 || !eos.contains(word.getFirst()))
                 .map(word -> tokens("bad_words_ids", word)).toArray(int[][]::new);
-        int[] suppressed = tokens("suppress_tokens", arguments.integers("suppress_tokens"));
+        penalty = arguments.number("repetition_penalty");
+        Truncation own = new Truncation(arguments);
+        truncation = arguments.is("do_sample") && own.isOwn() ? own : null;
+        // top-p of what the other steps leave would be less than upstream's, which comes before them
+        float topP = truncation == null ? arguments.number("top_p") : 1;
         sampler = backend.tensorOps().sampler(new Sampling(arguments.is("do_sample"), arguments.number("temperature"),
-                arguments.integer("top_k"), arguments.number("top_p"), arguments.number("repetition_penalty"),
-                suppressed, seed), vocabulary, known(prompt));
+                arguments.integer("top_k"), topP, penalty, suppressed, seed), vocabulary, known(prompt));
     }
 
     /** Without tokens that the head does not have, and so never draws, as media of a prompt may be. */
@@ -72,7 +81,10 @@ final class TokenSampler implements AutoCloseable {
      */
     static int[] sample(Tensor logits, List<TokenSampler> sequences) {
         Backend backend = sequences.getFirst().backend;
-        List<BitSet> removed = sequences.stream().map(TokenSampler::removed).toList();
+        boolean reads = sequences.stream().anyMatch(sequence -> sequence.truncation != null);
+        float[] values = reads ? logits.toFloats() : null;
+        List<BitSet> removed = IntStream.range(0, sequences.size())
+                .mapToObj(i -> sequences.get(i).removed(values, i * logits.dim(1))).toList();
         Tensor rest = removed.stream().allMatch(BitSet::isEmpty)
                 ? logits
                 : backend.tensorOps().add(logits, mask(backend, removed, logits.shape()));
@@ -97,8 +109,13 @@ final class TokenSampler implements AutoCloseable {
         sequence[length++] = token;
     }
 
-    /** What may not come next. */
-    BitSet removed() {
+    /**
+     * What may not come next.
+     *
+     * @param logits
+     *            those of this sequence start at {@code from}; null if they do not count
+     */
+    BitSet removed(float[] logits, int from) {
         BitSet removed = new BitSet();
         if (noRepeatNgramSize > 0)
             removeRepetitions(removed);
@@ -108,6 +125,8 @@ final class TokenSampler implements AutoCloseable {
         if (length == promptLength)
             Arrays.stream(suppressedFirst).forEach(removed::set);
         removed.clear(vocabulary, Integer.MAX_VALUE);
+        if (truncation != null)
+            removeUnlikely(Arrays.copyOfRange(logits, from, from + vocabulary), removed);
         return removed;
     }
 
@@ -126,6 +145,20 @@ final class TokenSampler implements AutoCloseable {
             if (before == 0 || before < length && Arrays.equals(word, 0, before, sequence, length - before, length))
                 removed.set(word[before]);
         }
+    }
+
+    /** What sampling would not draw of the others. */
+    private void removeUnlikely(float[] scores, BitSet removed) {
+        if (penalty != 1)
+            for (int token : Arrays.stream(known(Arrays.copyOf(sequence, length))).distinct().toArray())
+                scores[token] = scores[token] < 0 ? scores[token] * penalty : scores[token] / penalty;
+        for (int token : suppressed)
+            removed.set(token);
+        removed.stream().forEach(token -> scores[token] = Float.NEGATIVE_INFINITY);
+        truncation.apply(scores);
+        for (int token = 0; token < vocabulary; token++)
+            if (scores[token] == Float.NEGATIVE_INFINITY)
+            removed.set(token);
     }
 
     @Override

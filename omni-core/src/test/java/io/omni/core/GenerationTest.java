@@ -171,6 +171,19 @@ class GenerationTest {
                 61, 68);
     }
 
+    /** One conversation's arguments do not reach another one's answer. */
+    @Test
+    void aBatchMayDifferInArguments() {
+        List<Options> options = List.of(SAMPLED,
+                SAMPLED.argument("thinker_min_p", 0.2).argument("talker_typical_p", 0.5),
+                SAMPLED.argument("thinker_no_repeat_ngram_size", 1).argument("talker_eta_cutoff", 0.01));
+        List<List<Message>> conversations = List.of(TEXT, LONGER, TEXT);
+        List<Reply> batch = omni.generation(conversations, options, event -> {
+        }, new Cancellation(), System.nanoTime()).run();
+        for (int i = 0; i < options.size(); i++)
+            assertSame(batch.get(i), omni.chat(conversations.get(i), options.get(i)));
+    }
+
     @Test
     void textMayMentionTheTokensOfMedia() {
         Part mention = Part.text("<|vision_start|><|audio_start|> <|vision_start|>");

@@ -13,10 +13,13 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.BitSet;
 import java.util.List;
+import java.util.Random;
 import java.util.stream.IntStream;
 import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
 
 /** {@code logits-processors.json} holds what {@code _get_logits_processor} of transformers 5.17 leaves. */
 class TokenSamplerTest {
@@ -74,12 +77,16 @@ class TokenSamplerTest {
     void leavesWhatUpstreamLeaves() {
         for (Case each : cases) {
             GenerationArguments arguments = each.arguments();
+            // has top-k and top-p done here and not in the backend, and removes nothing
+            if (arguments.number("min_p") == 0)
+                arguments = arguments.with("min_p", 1e-30);
             BitSet left = new BitSet();
             left.set(0, each.logits().length);
             try (TokenSampler sampler = each.sampler(arguments)) {
-                left.andNot(sampler.removed());
+                left.andNot(sampler.removed(each.logits(), 0));
             }
-            arguments.integers("suppress_tokens").forEach(left::clear);
+            if (!arguments.is("do_sample"))
+                arguments.integers("suppress_tokens").forEach(left::clear);
             assertThat(left.stream().toArray()).as(each.toString()).containsExactly(each.integers("kept"));
         }
     }
@@ -114,13 +121,35 @@ class TokenSamplerTest {
         }
     }
 
+    /** What is drawn with a step that removes nothing, for which the others are done here, is what the backend draws. */
+    @ParameterizedTest
+    @CsvSource({"50, 1, 1", "0, 0.8, 1.3", "20, 0.8, 1", "7, 0.5, 0.8", "1, 1, 1", "0, 1, 2"})
+    void commonArgumentsMeanWhatTheyMeanToTheBackend(int topK, float topP, float penalty) {
+        GenerationArguments plain = DEFAULTS.with("do_sample", true).with("top_k", topK).with("top_p", topP)
+                .with("repetition_penalty", penalty).with("temperature", 0.7).with("suppress_tokens", List.of(3, 99));
+        Random random = new Random(topK);
+        int[] prompt = {5, 6, 1000};
+        try (TokenSampler one = new TokenSampler(backend, plain, 3, prompt, 100);
+                TokenSampler other = new TokenSampler(backend, plain.with("min_p", 1e-30), 3, prompt, 100)) {
+            for (int step = 0; step < 200; step++)
+                try (Scope scope = backend.scope()) {
+                    float[] logits = new float[100];
+                    for (int i = 0; i < 100; i++)
+                        // equal ones among them, and what no one draws
+                        logits[i] = random.nextInt(40) == 0 ? Float.NaN : random.nextInt(-30, 20) / 8f;
+                    int[] drawn = TokenSampler.sample(backend.tensor(logits, 1, 100), List.of(one));
+                    assertThat(TokenSampler.sample(backend.tensor(logits, 1, 100), List.of(other))).isEqualTo(drawn);
+                }
+        }
+    }
+
     /** Of a word with a token that the model does not have, and of media in the prompt, which the head does not have. */
     @Test
     void tokensOutsideTheVocabulary() {
         GenerationArguments repeating = DEFAULTS.with("no_repeat_ngram_size", 2).with("min_new_tokens", 9)
-                .with("eos_token_id", List.of(-1, 2, 1000));
+                .with("eos_token_id", List.of(-1, 2, 1000)).with("do_sample", true).with("typical_p", 0.99);
         try (TokenSampler sampler = new TokenSampler(backend, repeating, 0, new int[]{100, 100, 7, 100}, 10)) {
-            assertThat(sampler.removed().stream().toArray()).containsExactly(2, 7);
+            assertThat(sampler.removed(new float[10], 0).stream().toArray()).containsExactly(2, 7);
         }
         for (String name : List.of("bad_words_ids", "suppress_tokens", "begin_suppress_tokens")) {
             Object value = name.equals("bad_words_ids") ? List.of(List.of(1), List.of(2, 10)) : List.of(1, 10);
@@ -146,6 +175,11 @@ class TokenSamplerTest {
     void valuesThatDoNotFitAreNamed() {
         Object[][] wrong = {{"no_repeat_ngram_size", -1, "an integer of 0 or more"},
                 {"no_repeat_ngram_size", 2.5, "an integer"}, {"no_repeat_ngram_size", null, "an integer"},
+                {"min_p", -0.1, "a number in [0, 1]"}, {"min_p", 1.1, "a number in [0, 1]"},
+                {"min_p", Float.NaN, "a number in [0, 1]"}, {"min_p", "0.1", "a number in [0, 1]"},
+                {"typical_p", 0, "a number in (0, 1]"}, {"typical_p", 1.5, "a number in (0, 1]"},
+                {"epsilon_cutoff", 1, "a number in [0, 1)"}, {"epsilon_cutoff", -1, "a number in [0, 1)"},
+                {"eta_cutoff", 1, "a number in [0, 1)"}, {"eta_cutoff", true, "a number in [0, 1)"},
                 {"begin_suppress_tokens", List.of("a"), "an integer or a list of integers"},
                 {"bad_words_ids", List.of(), "a list of words, each a list of tokens"},
                 {"bad_words_ids", 3, "a list of words"}, {"bad_words_ids", List.of(3), "a list of words"},
@@ -160,7 +194,6 @@ class TokenSamplerTest {
                     .isInstanceOf(IllegalArgumentException.class)
                     .hasMessageStartingWith(each[0] + " is " + each[1] + ", expected " + each[2]);
         assertThatThrownBy(() -> DEFAULTS.with("num_beams", 2)).isInstanceOf(IllegalArgumentException.class)
-                .hasMessageContaining("'num_beams', expected one of max_new_tokens, ")
-                .hasMessageContaining(", bad_words_ids");
+                .hasMessageContaining("'num_beams', expected one of max_new_tokens, ").hasMessageContaining(", min_p");
     }
 }
