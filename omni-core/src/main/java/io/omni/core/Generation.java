@@ -14,7 +14,6 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Locale;
-import java.util.Map;
 import java.util.Set;
 import java.util.concurrent.CancellationException;
 import java.util.concurrent.atomic.AtomicReference;
@@ -42,16 +41,43 @@ final class Generation {
     private final long start;
 
     /**
+     * What options ask of a model, and all of it there is.
+     *
+     * @param speaker
+     *            codec id of the voice; −1 without speech
+     */
+    record Request(GenerationConfig arguments, boolean speaks, int speaker, long seed) {
+        /**
+         * @throws IllegalArgumentException
+         *             if an option does not fit
+         * @throws IllegalStateException
+         *             if speech is wanted of a model that has none
+         */
+        static Request of(OmniModel model, Options options) {
+            GenerationConfig arguments = model.generationConfig().with(options.arguments());
+            TokenSampler.check("thinker_", arguments.thinker(), model.config().thinker().text().vocabSize());
+            boolean speaks = options.speak() == null ? model.canSpeak() : options.speak();
+            if (!speaks)
+                return new Request(arguments, false, -1, options.seed());
+            TalkerConfig talker = model.talker().config();
+            TokenSampler.check("talker_", arguments.talker(), talker.text().vocabSize());
+            Integer speaker = talker.speakerId().get(options.speaker().toLowerCase(Locale.ROOT));
+            if (speaker == null)
+                throw new IllegalArgumentException("unknown speaker '" + options.speaker() + "', expected one of "
+                        + talker.speakerId().keySet());
+            return new Request(arguments, true, speaker, options.seed());
+        }
+    }
+
+    /**
      * @param sink
      *            hears the events, on several threads
      * @param start
      *            {@link System#nanoTime} of the request
      * @throws IllegalArgumentException
-     *             if a prompt is longer than the context, or an option does not fit
-     * @throws IllegalStateException
-     *             if speech is wanted of a model that has none
+     *             if a prompt is empty or longer than the context, or has no turn to speak where speech is wanted
      */
-    Generation(OmniModel model, Tokenizer tokenizer, List<ModelInputs> inputs, List<Options> options,
+    Generation(OmniModel model, Tokenizer tokenizer, List<ModelInputs> inputs, List<Request> requests,
             Consumer<Event> sink, Cancellation cancellation, long start) {
         this.model = model;
         backend = model.backend();
@@ -60,7 +86,7 @@ final class Generation {
         this.cancellation = cancellation;
         this.start = start;
         for (int i = 0; i < inputs.size(); i++)
-            answers.add(new Answer(i, inputs.get(i), options.get(i)));
+            answers.add(new Answer(i, inputs.get(i), requests.get(i)));
     }
 
     /** One conversation's answer while it is made. */
@@ -74,6 +100,8 @@ final class Generation {
         final TextStream text = tokenizer.stream(true);
         final StringBuilder shown = new StringBuilder();
         final List<Integer> tokens = new ArrayList<>();
+        /** The start of the text to speak, which the prompt holds already. */
+        final int[] promptText;
         final TextFeed spoken = new TextFeed(cancellation);
         final FrameFeed frames = new FrameFeed(cancellation);
         final List<Integer> firstCodes = new ArrayList<>();
@@ -89,27 +117,20 @@ final class Generation {
         double audioDone = Double.NaN;
         final List<float[]> samples = new ArrayList<>();
 
-        Answer(int index, ModelInputs inputs, Options options) {
+        Answer(int index, ModelInputs inputs, Request request) {
             this.index = index;
             this.inputs = inputs;
-            arguments = model.generationConfig().with(options.arguments());
-            seed = options.seed();
-            speaks = options.speak() == null ? model.canSpeak() : options.speak();
-            speaker = speaks ? speakerId(options.speaker()) : -1;
+            arguments = request.arguments();
+            seed = request.seed();
+            speaks = request.speaks();
+            speaker = request.speaker();
             int context = model.config().thinker().text().maxPositionEmbeddings();
             if (inputs.inputIds().length > context)
                 throw new IllegalArgumentException("the prompt has " + inputs.inputIds().length
                         + " tokens, but the model's context holds " + context);
             if (inputs.inputIds().length == 0)
                 throw new IllegalArgumentException("the prompt is empty");
-        }
-
-        private int speakerId(String name) {
-            Map<String, Integer> known = model.talker().config().speakerId();
-            Integer id = known.get(name.toLowerCase(Locale.ROOT));
-            if (id == null)
-                throw new IllegalArgumentException("unknown speaker '" + name + "', expected one of " + known.keySet());
-            return id;
+            promptText = speaks ? model.talker().promptText(inputs.inputIds()) : new int[0];
         }
 
         /** Whether the prompt and the tokens so far fill the context. */
@@ -314,7 +335,7 @@ final class Generation {
                 Tensor embeds = scope.detach(ops.slice(prompt.embeds(), 0, prompt.length()));
                 answer.acceptHidden = scope.detach(accept);
                 answer.prompt = new Thinker.Prompt(prompt.ids(), embeds, new int[0], List.of(), prompt.rope());
-                for (int token : model.talker().promptText(prompt.ids()))
+                for (int token : answer.promptText)
                     answer.spoken.add(token);
             }
             Tensor hidden = ops.gather(output.lastHidden(), backend.tensor(last, last.length));

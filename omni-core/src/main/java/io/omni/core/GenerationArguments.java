@@ -21,7 +21,8 @@ public final class GenerationArguments {
         ARGUMENTS.put("max_new_tokens", integer(1024, "an integer of 1 or more", x -> x >= 1));
         ARGUMENTS.put("min_new_tokens", integer(0, "an integer of 0 or more", x -> x >= 0));
         ARGUMENTS.put("do_sample", new Argument(false, "true or false", GenerationArguments::asBool));
-        ARGUMENTS.put("temperature", number(1, "a number above 0", x -> x > 0));
+        // 0 is for those who do not sample
+        ARGUMENTS.put("temperature", number(1, "a number of 0 or more", x -> x >= 0));
         ARGUMENTS.put("top_k", integer(50, "an integer of 0 or more", x -> x >= 0));
         ARGUMENTS.put("top_p", number(1, "a number in (0, 1]", x -> x > 0 && x <= 1));
         ARGUMENTS.put("repetition_penalty", number(1, "a number above 0", x -> x > 0));
@@ -90,7 +91,8 @@ public final class GenerationArguments {
                     + String.join(", ", names()));
         Object read = argument.read.apply(value);
         if (read == null)
-            throw new IllegalArgumentException(name + " is " + value + ", expected " + argument.expected);
+            throw new IllegalArgumentException(name + " is " + (value instanceof String ? "\"" + value + "\"" : value)
+                    + ", expected " + argument.expected);
         Map<String, Object> changed = new LinkedHashMap<>(values);
         changed.put(name, read);
         return new GenerationArguments(changed);
@@ -141,7 +143,11 @@ public final class GenerationArguments {
     private static Integer asInteger(Object value) {
         if (value instanceof JsonNode node)
             return node.canConvertToExactIntegral() && node.canConvertToInt() ? node.intValue() : null;
-        return value instanceof Integer number ? number : null;
+        boolean whole = value instanceof Integer || value instanceof Long || value instanceof Short
+                || value instanceof Byte;
+        return whole && ((Number) value).longValue() == ((Number) value).intValue()
+                ? ((Number) value).intValue()
+                : null;
     }
 
     private static Float asNumber(Object value) {
@@ -159,6 +165,7 @@ public final class GenerationArguments {
         Stream<?> entries = switch (value) {
             case JsonNode node when node.isArray() -> node.valueStream();
             case Collection<?> several -> several.stream();
+            case int[] several -> Arrays.stream(several).boxed();
             case null, default -> Stream.of((Object) null);
         };
         List<T> read = entries.map(entry).toList();

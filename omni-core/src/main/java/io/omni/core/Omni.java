@@ -271,13 +271,15 @@ public final class Omni implements AutoCloseable {
         if (options.size() != conversations.size())
             throw new IllegalArgumentException(
                     options.size() + " options for " + conversations.size() + " conversations");
+        // before media are read, which may take long
+        List<Generation.Request> requests = options.stream().map(each -> Generation.Request.of(model, each)).toList();
         List<ModelInputs> inputs = new java.util.ArrayList<>();
         for (int i = 0; i < options.size(); i++) {
             ProcessorOptions chosen = options.get(i).processor();
             inputs.addAll(
                     processor.process(List.of(conversations.get(i)), chosen == null ? processorDefaults : chosen));
         }
-        return new Generation(model, processor.tokenizer(), inputs, options, sink, cancellation, start);
+        return new Generation(model, processor.tokenizer(), inputs, requests, sink, cancellation, start);
     }
 
     /**

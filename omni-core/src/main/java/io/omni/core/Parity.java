@@ -378,7 +378,7 @@ public final class Parity {
                     .thinkerMaxNewTokens(json.path("thinker_max_new_tokens").asInt(1024))
                     .talkerMaxNewTokens(json.path("talker_max_new_tokens").asInt(4096));
             List<Reply> replies = new Generation(omni.model(), omni.processor().tokenizer(), inputs,
-                    Collections.nCopies(inputs.size(), chosen), event -> {
+                    Collections.nCopies(inputs.size(), Generation.Request.of(omni.model(), chosen)), event -> {
                     }, new Cancellation(), System.nanoTime()).run();
             int pad = omni.model().config().imEnd();
             int generated = replies.stream().mapToInt(r -> r.sequence().length - r.promptTokens()).max().orElse(0);

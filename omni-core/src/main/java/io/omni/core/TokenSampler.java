@@ -30,12 +30,7 @@ final class TokenSampler implements AutoCloseable {
     private int[] sequence;
     private int length;
 
-    /**
-     * @param prompt
-     *            tokens that the sequence starts with
-     * @throws IllegalArgumentException
-     *             if a token of an argument is not in the vocabulary
-     */
+    /** @param prompt tokens that the sequence starts with */
     TokenSampler(Backend backend, GenerationArguments arguments, long seed, int[] prompt, int vocabulary) {
         this.backend = backend;
         this.vocabulary = vocabulary;
@@ -44,20 +39,45 @@ final class TokenSampler implements AutoCloseable {
         minNewTokens = arguments.integer("min_new_tokens");
         noRepeatNgramSize = arguments.integer("no_repeat_ngram_size");
         List<Integer> eos = arguments.integers("eos_token_id");
-        ends = known(eos.stream().mapToInt(Integer::intValue).toArray());
-        suppressed = tokens("suppress_tokens", arguments.integers("suppress_tokens"));
-        suppressedFirst = tokens("begin_suppress_tokens", arguments.integers("begin_suppress_tokens"));
+        ends = known(array(eos));
+        suppressed = array(arguments.integers("suppress_tokens"));
+        suppressedFirst = array(arguments.integers("begin_suppress_tokens"));
         // as upstream, a token that ends the sequence is no word
         badWords = arguments.words("bad_words_ids").stream()
                 .filter(word -> word.size() > 1 || !eos.contains(word.getFirst()))
-                .map(word -> tokens("bad_words_ids", word)).toArray(int[][]::new);
+                .map(TokenSampler::array).toArray(int[][]::new);
         penalty = arguments.number("repetition_penalty");
         Truncation own = new Truncation(arguments);
         truncation = arguments.is("do_sample") && own.isOwn() ? own : null;
         // top-p of what the other steps leave would be less than upstream's, which comes before them
         float topP = truncation == null ? arguments.number("top_p") : 1;
-        sampler = backend.tensorOps().sampler(new Sampling(arguments.is("do_sample"), arguments.number("temperature"),
+        boolean samples = arguments.is("do_sample");
+        sampler = backend.tensorOps().sampler(new Sampling(samples, samples ? arguments.number("temperature") : 1,
                 arguments.integer("top_k"), topP, penalty, suppressed, seed), vocabulary, known(prompt));
+    }
+
+    /**
+     * Checks what the arguments' own values do not tell.
+     *
+     * @param prefix
+     *            the stage's, for messages
+     * @throws IllegalArgumentException
+     *             if a token is not in the vocabulary, or sampling has the temperature 0
+     */
+    static void check(String prefix, GenerationArguments arguments, int vocabulary) {
+        for (String name : List.of("suppress_tokens", "begin_suppress_tokens"))
+            check(prefix + name, arguments.integers(name), vocabulary);
+        arguments.words("bad_words_ids").forEach(word -> check(prefix + "bad_words_ids", word, vocabulary));
+        if (arguments.is("do_sample") && arguments.number("temperature") == 0)
+            throw new IllegalArgumentException(
+                    prefix + "temperature is 0, expected a number above 0, or " + prefix + "do_sample false");
+    }
+
+    private static void check(String name, List<Integer> tokens, int vocabulary) {
+        for (int token : tokens)
+            if (token < 0 || token >= vocabulary)
+            throw new IllegalArgumentException(
+                    name + " holds token " + token + ", expected 0 to " + (vocabulary - 1));
     }
 
     /** Without tokens that the head does not have, and so never draws, as media of a prompt may be. */
@@ -65,11 +85,7 @@ final class TokenSampler implements AutoCloseable {
         return Arrays.stream(tokens).filter(token -> token >= 0 && token < vocabulary).toArray();
     }
 
-    private int[] tokens(String name, List<Integer> tokens) {
-        for (int token : tokens)
-            if (token < 0 || token >= vocabulary)
-            throw new IllegalArgumentException(
-                    name + " holds token " + token + ", expected 0 to " + (vocabulary - 1));
+    private static int[] array(List<Integer> tokens) {
         return tokens.stream().mapToInt(Integer::intValue).toArray();
     }
 

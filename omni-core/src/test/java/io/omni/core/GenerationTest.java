@@ -342,6 +342,22 @@ class GenerationTest {
         }).isInstanceOf(IllegalArgumentException.class).hasMessageStartingWith("2 labels for ");
     }
 
+    /** Before media are read, and before the Thinker has anything to say. */
+    @Test
+    void badOptionsAreNamedBeforeAnythingIsDone() {
+        List<Message> unreadable = List.of(Message.user(Part.image(Reference.MEDIA.resolve("nowhere.png"))));
+        for (Options options : List.of(Options.speech().argument("talker_suppress_tokens", 99_999),
+                Options.speech().argument("talker_temperature", -1), Options.speech("Bob"),
+                Options.text().argument("thinker_temperature", 0).argument("thinker_do_sample", true)))
+            assertThatThrownBy(() -> omni.chat(unreadable, options)).isInstanceOf(IllegalArgumentException.class);
+        List<Event> events = new java.util.ArrayList<>();
+        try (ReplyStream stream = omni.stream(TEXT, Options.speech().processor(p -> p.addGenerationPrompt(false)))) {
+            assertThatThrownBy(() -> stream.forEach(events::add)).isInstanceOf(IllegalArgumentException.class)
+                    .hasMessageContaining("no assistant turn to speak");
+        }
+        assertThat(events).isEmpty();
+    }
+
     @Test
     void badOptionsAreNamed() {
         assertThatThrownBy(() -> omni.chat(TEXT, Options.speech("Bob"))).isInstanceOf(IllegalArgumentException.class)

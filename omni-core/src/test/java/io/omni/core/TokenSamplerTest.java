@@ -153,9 +153,9 @@ class TokenSamplerTest {
         }
         for (String name : List.of("bad_words_ids", "suppress_tokens", "begin_suppress_tokens")) {
             Object value = name.equals("bad_words_ids") ? List.of(List.of(1), List.of(2, 10)) : List.of(1, 10);
-            assertThatThrownBy(() -> new TokenSampler(backend, DEFAULTS.with(name, value), 0, new int[0], 10))
+            assertThatThrownBy(() -> TokenSampler.check("talker_", DEFAULTS.with(name, value), 10))
                     .isInstanceOf(IllegalArgumentException.class)
-                    .hasMessage(name + " holds token 10, expected 0 to 9");
+                    .hasMessage("talker_" + name + " holds token 10, expected 0 to 9");
         }
     }
 
@@ -172,11 +172,30 @@ class TokenSamplerTest {
     }
 
     @Test
+    void wholeNumbersMayHaveAnyType() {
+        assertThat(DEFAULTS.with("top_k", 3L).with("eos_token_id", new int[]{4, 5}).values()).containsEntry("top_k", 3)
+                .containsEntry("eos_token_id", List.of(4, 5));
+    }
+
+    /** As upstream, which looks at it only to sample. */
+    @Test
+    void temperatureZeroIsForThoseWhoDoNotSample() {
+        GenerationArguments cold = DEFAULTS.with("temperature", 0);
+        TokenSampler.check("thinker_", cold, 10);
+        try (TokenSampler sampler = new TokenSampler(backend, cold, 0, new int[0], 3); Scope scope = backend.scope()) {
+            assertThat(TokenSampler.sample(backend.tensor(new float[]{1, 3, 2}, 1, 3), List.of(sampler)))
+                    .containsExactly(1);
+        }
+        assertThatThrownBy(() -> TokenSampler.check("thinker_", cold.with("do_sample", true), 10))
+                .isInstanceOf(IllegalArgumentException.class).hasMessageStartingWith("thinker_temperature is 0, ");
+    }
+
+    @Test
     void valuesThatDoNotFitAreNamed() {
         Object[][] wrong = {{"no_repeat_ngram_size", -1, "an integer of 0 or more"},
                 {"no_repeat_ngram_size", 2.5, "an integer"}, {"no_repeat_ngram_size", null, "an integer"},
                 {"min_p", -0.1, "a number in [0, 1]"}, {"min_p", 1.1, "a number in [0, 1]"},
-                {"min_p", Float.NaN, "a number in [0, 1]"}, {"min_p", "0.1", "a number in [0, 1]"},
+                {"min_p", Float.NaN, "a number in [0, 1]"}, {"min_p", true, "a number in [0, 1]"},
                 {"typical_p", 0, "a number in (0, 1]"}, {"typical_p", 1.5, "a number in (0, 1]"},
                 {"epsilon_cutoff", 1, "a number in [0, 1)"}, {"epsilon_cutoff", -1, "a number in [0, 1)"},
                 {"eta_cutoff", 1, "a number in [0, 1)"}, {"eta_cutoff", true, "a number in [0, 1)"},
@@ -185,7 +204,8 @@ class TokenSamplerTest {
                 {"bad_words_ids", 3, "a list of words"}, {"bad_words_ids", List.of(3), "a list of words"},
                 {"bad_words_ids", List.of(List.of(1), List.of()), "a list of words"},
                 {"bad_words_ids", List.of(List.of(-1)), "a list of words"},
-                {"bad_words_ids", List.of(List.of(1.5)), "a list of words"}, {"temperature", 0, "a number above 0"},
+                {"bad_words_ids", List.of(List.of(1.5)), "a list of words"},
+                {"temperature", -1, "a number of 0 or more"},
                 {"top_p", 0, "a number in (0, 1]"}, {"top_k", -1, "an integer of 0 or more"},
                 {"repetition_penalty", -1, "a number above 0"}, {"min_new_tokens", -1, "an integer of 0 or more"},
                 {"max_new_tokens", 0, "an integer of 1 or more"}, {"do_sample", 1, "true or false"}};
@@ -193,6 +213,8 @@ class TokenSamplerTest {
             assertThatThrownBy(() -> DEFAULTS.with((String) each[0], each[1])).as(Arrays.toString(each))
                     .isInstanceOf(IllegalArgumentException.class)
                     .hasMessageStartingWith(each[0] + " is " + each[1] + ", expected " + each[2]);
+        assertThatThrownBy(() -> DEFAULTS.with("top_k", "3")).hasMessageStartingWith("top_k is \"3\", expected ");
+        assertThatThrownBy(() -> DEFAULTS.with("top_k", 1L << 40)).hasMessageStartingWith("top_k is 1099511627776, ");
         assertThatThrownBy(() -> DEFAULTS.with("num_beams", 2)).isInstanceOf(IllegalArgumentException.class)
                 .hasMessageContaining("'num_beams', expected one of max_new_tokens, ").hasMessageContaining(", min_p");
     }
