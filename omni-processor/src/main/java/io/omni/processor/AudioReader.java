@@ -7,7 +7,6 @@ import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.nio.file.Path;
 import java.util.Arrays;
-import org.bytedeco.ffmpeg.avutil.AVChannelLayout;
 import org.bytedeco.ffmpeg.avutil.AVFrame;
 import org.bytedeco.ffmpeg.swresample.SwrContext;
 import org.bytedeco.javacpp.BytePointer;
@@ -102,7 +101,7 @@ final class AudioReader {
                 converter.convert(frame, samples, media);
                 return true;
             });
-            converter.convert(null, samples, media);
+            converter.flush(samples, media);
         }
         if (samples.size == 0)
             throw new ProcessorException(name + ": its audio track holds no samples");
@@ -112,51 +111,44 @@ final class AudioReader {
     /** libswresample to 16-bit mono. */
     private static final class Converter implements AutoCloseable {
         private final int rate;
-        private final AVChannelLayout mono = new AVChannelLayout();
-        private final SwrContext context = new SwrContext(null);
-        private BytePointer buffer = new BytePointer(1 << 16);
+        private final SwrContext context = swr_alloc();
+        private final AVFrame target = av_frame_alloc();
 
         Converter(int rate) {
             this.rate = rate;
-            av_channel_layout_default(mono, 1);
         }
 
-        /** @param frame what comes next, or null to flush */
         void convert(AVFrame frame, Samples samples, MediaFile media) {
-            if (context.isNull()) {
-                if (frame == null)
-                    return;
-                media.check(
-                        swr_alloc_set_opts2(
-                                context, mono, AV_SAMPLE_FMT_S16, rate, frame.ch_layout(), frame.format(),
-                                frame.sample_rate(), 0, null),
-                        "cannot be resampled");
-                media.check(swr_init(context), "cannot be resampled");
+            int result = convert(frame);
+            if (result == AVERROR_INPUT_CHANGED) { // other channels, format or rate: starts anew, as the command does
+                swr_close(context);
+                result = convert(frame);
             }
-            int in = frame == null ? 0 : frame.nb_samples();
-            int room = swr_get_out_samples(context, in);
-            if (room * 2L > buffer.capacity()) {
-                buffer.close();
-                buffer = new BytePointer(room * 2L);
-            }
-            int n;
-            try (var out = new org.bytedeco.javacpp.PointerPointer<BytePointer>(1)) {
-                out.put(0, buffer);
-                n = swr_convert(context, out, room, frame == null ? null : frame.extended_data(), in);
-            }
-            media.check(n, "cannot be resampled");
+            media.check(result, "cannot be resampled");
+            int n = target.nb_samples();
             float[] values = samples.room(n);
-            ByteBuffer data = buffer.asByteBuffer().order(ByteOrder.nativeOrder());
+            ByteBuffer data = bytes(target, 0, 2 * n);
             for (int i = 0; i < n; i++) values[samples.size + i] = data.getShort(2 * i) * 0x1p-15f;
             samples.size += n;
         }
 
+        private int convert(AVFrame frame) {
+            av_frame_unref(target);
+            target.format(AV_SAMPLE_FMT_S16).sample_rate(rate);
+            av_channel_layout_default(target.ch_layout(), 1);
+            return swr_convert_frame(context, target, frame);
+        }
+
+        /** Appends what the last frames left. */
+        void flush(Samples samples, MediaFile media) {
+            if (swr_is_initialized(context) != 0)
+                convert(null, samples, media);
+        }
+
         @Override
         public void close() {
-            if (!context.isNull())
-                swr_free(context);
-            buffer.close();
-            mono.close();
+            swr_free(context);
+            av_frame_free(target);
         }
     }
 }

@@ -18,7 +18,7 @@ import org.junit.jupiter.params.provider.ValueSource;
 
 class AudioReaderTest {
     private static final int RATE = 16000;
-    /** What soundfile and, for other rates, soxr's high quality make of the files. */
+    /** What soundfile and, for other rates, soxr's high quality make of the files; of a track, the ffmpeg command. */
     private static final JsonNode EXPECTED = JsonFiles.read(Reference.resource("audio/audio.json"));
 
     @Test
@@ -125,6 +125,13 @@ class AudioReaderTest {
         assertThat(different).isLessThan(track.length / 1000);
     }
 
+    /** Two channels, one, two of another rate, one again. */
+    @Test
+    void theFormatOfATrackMayChange() {
+        float[] track = AudioReader.readTrack(Reference.resource("audio/changing.aac"), "changing.aac", RATE);
+        assertThat(worstDifference(track, "changing.aac")).isLessThan(1.001f * 0x1p-15f);
+    }
+
     @Test
     void refusesImpossibleRates() {
         for (int rate : new int[]{-1, 0, 999, 2_000_000}) {
@@ -138,6 +145,8 @@ class AudioReaderTest {
     void saysWhatIsWrongWithAFile() {
         assertThatThrownBy(() -> AudioReader.read(Reference.MEDIA.resolve("scene.png"), "scene.png", RATE))
                 .isInstanceOf(ProcessorException.class).hasMessageContaining("scene.png");
+        assertThatThrownBy(() -> AudioReader.read(Reference.resource("audio/changing.aac"), "changing.aac", RATE))
+                .isInstanceOf(ProcessorException.class).hasMessageContaining("its sampling rate changes midway");
         assertThatThrownBy(() -> AudioReader.read(Reference.resource("video/clip.webm"), "clip.webm", RATE))
                 .isInstanceOf(ProcessorException.class).hasMessageContaining("no audio track");
     }
