@@ -114,6 +114,7 @@ final class VideoReader {
             target.format(AV_PIX_FMT_RGB24).width(width).height(height);
             target.colorspace(frame.colorspace());
             target.color_range(frame.color_range());
+            target.flags(frame.flags() & AVFrame.AV_FRAME_FLAG_INTERLACED); // libswscale refuses frames that differ in it
             target.color_trc(AVCOL_TRC_UNSPECIFIED);
             target.color_primaries(AVCOL_PRI_UNSPECIFIED);
             media.check(av_frame_get_buffer(target, 0), "has frames too large");

@@ -32,7 +32,7 @@ class VideoReaderTest {
 
     /** PyAV's to_ndarray(format="rgb24"), as sums of each frame's values. */
     @ParameterizedTest
-    @ValueSource(strings = {"clip.mkv", "clip.webm"})
+    @ValueSource(strings = {"clip.mkv", "clip.webm", "interlaced.mkv"})
     void framesEqualPyAv(String name) {
         JsonNode expected = JsonFiles.read(Reference.resource("video/videos.json")).get(name);
         double rate = expected.get("rate").doubleValue();
