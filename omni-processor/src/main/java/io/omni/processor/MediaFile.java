@@ -103,6 +103,8 @@ final class MediaFile implements AutoCloseable {
         while (readPacket()) {
             int result = avcodec_send_packet(codec, packet);
             av_packet_unref(packet);
+            if (isSkipped(result))
+                continue;
             check(result, "is corrupt");
             if (!drain(sink))
                 return;
@@ -129,12 +131,19 @@ final class MediaFile implements AutoCloseable {
             int result = avcodec_receive_frame(codec, frame);
             if (result == AVERROR_EAGAIN() || result == AVERROR_EOF)
                 return true;
+            if (isSkipped(result))
+                continue;
             check(result, "is corrupt");
             boolean more = sink.accept(frame);
             av_frame_unref(frame);
             if (!more)
                 return false;
         }
+    }
+
+    /** Upstream's readers of sound pass over what is no sound: tags in odd places, cut samples, damaged frames. */
+    private boolean isSkipped(int result) {
+        return result == AVERROR_INVALIDDATA() && codec.codec_type() == AVMEDIA_TYPE_AUDIO;
     }
 
     void check(int result, String what) {

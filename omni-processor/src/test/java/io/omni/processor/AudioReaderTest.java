@@ -8,10 +8,15 @@ import com.fasterxml.jackson.databind.JsonNode;
 import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.nio.file.StandardOpenOption;
+import java.util.Arrays;
 import java.util.Base64;
+import java.util.List;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.ValueSource;
@@ -38,7 +43,7 @@ class AudioReaderTest {
     void readsVorbis() {
         float[] samples = AudioReader.read(Reference.resource("audio/mono.ogg"), "mono.ogg", RATE);
         // FFmpeg does not cut the padding at the end of an Ogg file of one page.
-        assertThat(worstDifference(java.util.Arrays.copyOf(samples, 4000), "mono.ogg")).isLessThan(1e-4f);
+        assertThat(worstDifference(Arrays.copyOf(samples, 4000), "mono.ogg")).isLessThan(1e-4f);
     }
 
     @ParameterizedTest
@@ -85,8 +90,8 @@ class AudioReaderTest {
     @Test
     void aLastSampleThatIsMostlyMissingIsSilent() {
         float[] constant = new float[302];
-        java.util.Arrays.fill(constant, 1);
-        assertThat(Resampler.resample(java.util.Arrays.copyOf(constant, 301), 48000, RATE)).hasSize(101).endsWith(0);
+        Arrays.fill(constant, 1);
+        assertThat(Resampler.resample(Arrays.copyOf(constant, 301), 48000, RATE)).hasSize(101).endsWith(0);
         assertThat(Resampler.resample(constant, 48000, RATE)[100]).isGreaterThan(0.5f);
     }
 
@@ -130,6 +135,24 @@ class AudioReaderTest {
     void theFormatOfATrackMayChange() {
         float[] track = AudioReader.readTrack(Reference.resource("audio/changing.aac"), "changing.aac", RATE);
         assertThat(worstDifference(track, "changing.aac")).isLessThan(1.001f * 0x1p-15f);
+    }
+
+    /** As librosa: what is no sound is passed over. */
+    @Test
+    void tagsAndCutsAtTheEndSpoilNothing(@TempDir Path dir) throws IOException {
+        byte[] tag = Arrays.copyOf("TAG".getBytes(StandardCharsets.US_ASCII), 128);
+        for (String name : List.of("speech.flac", "speech.mp3")) {
+            byte[] file = Files.readAllBytes(Reference.MEDIA.resolve(name));
+            Path tagged = dir.resolve(name);
+            Files.write(tagged, file);
+            Files.write(tagged, new byte[2000], StandardOpenOption.APPEND);
+            Files.write(tagged, tag, StandardOpenOption.APPEND);
+            assertThat(AudioReader.read(tagged, name, RATE))
+                    .containsExactly(AudioReader.read(Reference.MEDIA.resolve(name), name, RATE));
+        }
+        byte[] wav = Files.readAllBytes(Reference.MEDIA.resolve("speech_16k.wav"));
+        Path cut = Files.write(dir.resolve("cut.wav"), Arrays.copyOf(wav, 44 + 2 * 1000 + 1));
+        assertThat(AudioReader.read(cut, "cut.wav", RATE)).containsExactly(Arrays.copyOf(pcm("speech_16k.wav"), 1000));
     }
 
     @Test
