@@ -36,13 +36,20 @@ final class CmykJpeg {
                 if (transform == 2)
                     light = inverted(light[0], light[1] - 128, light[2] - 128);
                 int black = row[4 * x + 3];
-                for (int c = 0; c < 3; c++) {
-                    int product = (255 - light[c]) * black + 128;
-                    out[3 * (y * width + x) + c] = (byte) Math.clamp(black - ((product >> 8) + product >> 8), 0, 255);
-                }
+                for (int c = 0; c < 3; c++) out[3 * (y * width + x) + c] = shade(255 - light[c], black);
             }
         }
         return new RgbImage(out, width, height);
+    }
+
+    /**
+     * What an ink leaves of the light.
+     *
+     * @param light 255 less black ink
+     */
+    static byte shade(int ink, int light) {
+        int product = ink * light + 128;
+        return (byte) Math.clamp(light - ((product >> 8) + product >> 8), 0, 255);
     }
 
     /** libjpeg's YCCK to CMYK: the inks are 255 minus red, green and blue. */

@@ -40,7 +40,7 @@ final class ImageReader {
                 checkSize(reader.getWidth(0), reader.getHeight(0), name);
                 List<String> warnings = new ArrayList<>();
                 reader.addIIOReadWarningListener((_, warning) -> warnings.add(warning));
-                RgbImage image = decode(reader, file);
+                RgbImage image = decode(reader, file, name);
                 for (String warning : warnings) { // ImageIO fills up what a cut JPEG lacks; PIL refuses
                     if (warning.contains("Truncated"))
                         throw new ProcessorException(name + ": " + warning);
@@ -63,13 +63,15 @@ final class ImageReader {
         }
     }
 
-    private static RgbImage decode(javax.imageio.ImageReader reader, byte[] file) throws IOException {
+    private static RgbImage decode(javax.imageio.ImageReader reader, byte[] file, String name) throws IOException {
         String format = reader.getFormatName().toLowerCase(java.util.Locale.ROOT);
         if (format.startsWith("jp")) {
             int adobe = CmykJpeg.transform(file);
             if (adobe != CmykJpeg.NOT_CMYK)
                 return CmykJpeg.rgb(reader.readRaster(0, null), adobe);
         }
+        if (format.startsWith("tif"))
+            return TiffReader.read(reader, name);
         BufferedImage image = reader.read(0);
         return format.equals("gif") ? onCanvas(image, reader) : rgb(image);
     }
@@ -110,59 +112,73 @@ final class ImageReader {
 
     /** The stored values of the pixels, whatever colour space they claim. */
     static RgbImage rgb(BufferedImage image) {
-        byte[] out = new byte[Math.toIntExact(3L * image.getWidth() * image.getHeight())];
         ColorModel model = image.getColorModel();
-        boolean wide = image.getRaster().getTransferType() == DataBuffer.TYPE_USHORT && model.getComponentSize(0) == 16;
-        if (model instanceof IndexColorModel palette) {
-            lookUp(image, palette, out);
-        } else if (wide || model.getComponentSize(0) == 8 && !model.isAlphaPremultiplied()) {
-            copy(image.getRaster(), wide, out);
-        } else {
-            convert(image, out);
-        }
-        return new RgbImage(out, image.getWidth(), image.getHeight());
+        Raster raster = image.getRaster();
+        if (model instanceof IndexColorModel palette)
+            return lookUp(raster, palette);
+        boolean wide = raster.getTransferType() == DataBuffer.TYPE_USHORT && model.getComponentSize(0) == 16;
+        return wide || model.getComponentSize(0) == 8
+                ? copy(raster, wide, model.isAlphaPremultiplied())
+                : convert(image);
     }
 
-    private static void lookUp(BufferedImage image, IndexColorModel palette, byte[] out) {
-        int[] indexes = new int[image.getWidth()];
-        for (int y = 0, at = 0; y < image.getHeight(); y++) {
-            image.getRaster().getSamples(0, y, indexes.length, 1, 0, indexes);
+    static RgbImage lookUp(Raster raster, IndexColorModel palette) {
+        byte[] out = new byte[Math.toIntExact(3L * raster.getWidth() * raster.getHeight())];
+        int[] indexes = new int[raster.getWidth()];
+        for (int y = 0, at = 0; y < raster.getHeight(); y++) {
+            raster.getSamples(0, y, indexes.length, 1, 0, indexes);
             for (int index : indexes) {
                 int color = palette.getRGB(index);
                 set(out, at, color >> 16, color >> 8, color);
                 at += 3;
             }
         }
+        return new RgbImage(out, raster.getWidth(), raster.getHeight());
     }
 
-    private static void copy(Raster raster, boolean wide, byte[] out) {
+    /**
+     * The stored values.
+     *
+     * @param wide whether they have 16 bits, or more where there is one a pixel
+     */
+    static RgbImage copy(Raster raster, boolean wide, boolean premultiplied) {
+        byte[] out = new byte[Math.toIntExact(3L * raster.getWidth() * raster.getHeight())];
         int bands = raster.getNumBands();
         int green = bands < 3 ? 0 : 1; // grey stands for all three
         int blue = bands < 3 ? 0 : 2;
         int[] row = new int[raster.getWidth() * bands];
         for (int y = 0, at = 0; y < raster.getHeight(); y++) {
             raster.getPixels(0, y, raster.getWidth(), 1, row);
+            for (int i = 0; i < row.length; i++) row[i] = level(row[i], wide, bands);
             for (int i = 0; i < row.length; i += bands, at += 3) {
-                set(out, at, level(row[i], wide, bands), level(row[i + green], wide, bands),
-                        level(row[i + blue], wide, bands));
+                if (premultiplied)
+                    divide(row, i, i + bands - 1);
+                set(out, at, row[i], row[i + green], row[i + blue]);
             }
         }
+        return new RgbImage(out, raster.getWidth(), raster.getHeight());
     }
 
-    private static void convert(BufferedImage image, byte[] out) {
+    /** PIL keeps the high byte of 16-bit colours, but clips greys of 16 and 32 bits. */
+    private static int level(int value, boolean wide, int bands) {
+        if (!wide)
+            return value;
+        return bands == 1 ? Math.clamp(value, 0, 255) : value >> 8;
+    }
+
+    private static void divide(int[] row, int begin, int alpha) {
+        for (int i = begin; i < alpha; i++) row[i] = row[alpha] == 0 ? 0 : Math.min(row[i] * 255 / row[alpha], 255);
+    }
+
+    private static RgbImage convert(BufferedImage image) {
+        byte[] out = new byte[Math.toIntExact(3L * image.getWidth() * image.getHeight())];
         for (int y = 0, at = 0; y < image.getHeight(); y++) {
             for (int x = 0; x < image.getWidth(); x++, at += 3) {
                 int color = image.getRGB(x, y);
                 set(out, at, color >> 16, color >> 8, color);
             }
         }
-    }
-
-    /** PIL keeps the high byte of 16-bit colours, but clips 16-bit greys. */
-    private static int level(int value, boolean wide, int bands) {
-        if (!wide)
-            return value;
-        return bands == 1 ? Math.min(value, 255) : value >> 8;
+        return new RgbImage(out, image.getWidth(), image.getHeight());
     }
 
     private static void set(byte[] out, int at, int red, int green, int blue) {

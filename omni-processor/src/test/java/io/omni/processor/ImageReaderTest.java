@@ -25,7 +25,9 @@ class ImageReaderTest {
             "sampling422.jpg", "palette.png", "la.png", "gray16.png", "bilevel.png", "p2.png", "rgba.png", "rgba.webp",
             "rgb16.png",
             "la16.png", "cmyk.jpg", "lossy.webp", "icc_srgb.jpg", "icc_wide.jpg", "icc_wide.png", "icc_wide.webp",
-            "offset.gif", "odd_lossy.webp", "alpha_lossy.webp", "animated.webp", "lossy_animated.webp"})
+            "offset.gif", "odd_lossy.webp", "alpha_lossy.webp", "animated.webp", "lossy_animated.webp",
+            "cmyk.tif", "palette.tif", "int32.tif", "float32.tif",
+            "premultiplied.tif"})
     void equalsPil(String name) throws IOException {
         JsonNode expected = EXPECTED.get(name);
         RgbImage image = ImageReader.read(Files.readAllBytes(Reference.resource("images/" + name)), name);
@@ -70,6 +72,13 @@ class ImageReaderTest {
         assertThatThrownBy(() -> ImageReader.read(new byte[100], "zeros.png")).isInstanceOf(ProcessorException.class)
                 .hasMessageContaining("zeros.png");
         assertThatThrownBy(() -> ImageReader.read(new byte[0], "empty.png")).isInstanceOf(ProcessorException.class);
+    }
+
+    @Test
+    void refusesPixelsThatPilDoesNotKnow() throws IOException {
+        byte[] deep = Files.readAllBytes(Reference.resource("images/rgb32.tif"));
+        assertThatThrownBy(() -> ImageReader.read(deep, "rgb32.tif")).isInstanceOf(ProcessorException.class)
+                .hasMessageContainingAll("rgb32.tif", "3 times 32 bits", "expected 8 or 16 bits");
     }
 
     /** From upstream's smart_resize: ties round to even, and only then the limits of pixels count. */
