@@ -73,6 +73,8 @@ final class ImageReader {
         if (format.startsWith("tif"))
             return TiffReader.read(reader, name);
         BufferedImage image = reader.read(0);
+        if (format.equals("png") && file[24] == 16 && file[25] == 0) // greys of 16 bits: ImageIO may add alpha
+            return copy(greys(image.getRaster()), true, false);
         return format.equals("gif") ? onCanvas(image, reader) : rgb(image);
     }
 
@@ -134,6 +136,10 @@ final class ImageReader {
             }
         }
         return new RgbImage(out, raster.getWidth(), raster.getHeight());
+    }
+
+    private static Raster greys(Raster raster) {
+        return raster.createChild(0, 0, raster.getWidth(), raster.getHeight(), 0, 0, new int[1]);
     }
 
     /**

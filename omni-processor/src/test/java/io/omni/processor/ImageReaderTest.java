@@ -26,7 +26,7 @@ class ImageReaderTest {
             "rgb16.png",
             "la16.png", "cmyk.jpg", "lossy.webp", "icc_srgb.jpg", "icc_wide.jpg", "icc_wide.png", "icc_wide.webp",
             "offset.gif", "odd_lossy.webp", "alpha_lossy.webp", "animated.webp", "lossy_animated.webp",
-            "cmyk.tif", "palette.tif", "int32.tif", "float32.tif",
+            "gray16_key.png", "cmyk.tif", "palette.tif", "int32.tif", "float32.tif",
             "premultiplied.tif"})
     void equalsPil(String name) throws IOException {
         JsonNode expected = EXPECTED.get(name);
