@@ -5,9 +5,10 @@ import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.nio.charset.StandardCharsets;
 
-/** Finds EXIF's orientation in JPEG, PNG and WebP files. */
+/** Finds EXIF's orientation in JPEG, PNG, TIFF and WebP files. */
 final class ExifOrientation {
     private static final int TAG = 0x0112;
+    private static final int LONG = 4;
     private static final int APP1 = 0xe1;
 
     private ExifOrientation() {}
@@ -23,6 +24,9 @@ final class ExifOrientation {
     }
 
     private static ByteBuffer find(byte[] file) {
+        String start = text(file, 0, 4);
+        if (start.equals("II*\0") || start.equals("MM\0*")) // a TIFF file, the structure that EXIF has, too
+            return ByteBuffer.wrap(file);
         for (WebpChunks.Chunk chunk : WebpChunks.of(file)) {
             if (chunk.name().equals("EXIF"))
                 return content(file, chunk.at(), chunk.length());
@@ -58,7 +62,7 @@ final class ExifOrientation {
         for (int i = 0; i < entries; i++) {
             int entry = directory + 2 + 12 * i;
             if ((tiff.getShort(entry) & 0xffff) == TAG)
-                return tiff.getShort(entry + 8) & 0xffff;
+                return tiff.getShort(entry + 2) == LONG ? tiff.getInt(entry + 8) : tiff.getShort(entry + 8) & 0xffff;
         }
         return 1;
     }
