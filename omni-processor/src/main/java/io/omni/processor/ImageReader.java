@@ -6,6 +6,7 @@ import java.awt.image.DataBuffer;
 import java.awt.image.IndexColorModel;
 import java.awt.image.Raster;
 import java.io.ByteArrayInputStream;
+import java.io.EOFException;
 import java.io.IOException;
 import java.util.ArrayList;
 import java.util.Iterator;
@@ -52,8 +53,18 @@ final class ImageReader {
         } catch (ProcessorException e) {
             throw e;
         } catch (IOException | RuntimeException e) {
-            throw new ProcessorException(name + ": cannot be decoded as an image: " + e.getMessage(), e);
+            throw new ProcessorException(name + ": cannot be decoded as an image: " + reason(e), e);
         }
+    }
+
+    /** What lies beneath ImageIO's wrapping, which may say nothing. */
+    private static String reason(Throwable e) {
+        Throwable deepest = e;
+        while (deepest.getCause() != null)
+            deepest = deepest.getCause();
+        if (deepest instanceof EOFException)
+            return "it ends too early";
+        return deepest.getMessage() == null ? deepest.getClass().getSimpleName() : deepest.getMessage();
     }
 
     static void checkSize(int width, int height, String name) {

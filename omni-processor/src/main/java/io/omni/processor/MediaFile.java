@@ -58,7 +58,10 @@ final class MediaFile implements AutoCloseable {
         try {
             av_dict_set(options, "format_whitelist", FORMATS, 0);
             av_dict_set(options, "protocol_whitelist", "file", 0);
-            check(avformat_open_input(format, "file:" + path.toAbsolutePath(), null, options), "cannot be opened");
+            int result = avformat_open_input(format, "file:" + path.toAbsolutePath(), null, options);
+            if (result == AVERROR_EINVAL()) // a format that is not among FORMATS
+                throw new ProcessorException(name + ": is no sound or video of a known format");
+            check(result, "cannot be opened");
         } finally {
             av_dict_free(options);
         }

@@ -68,7 +68,10 @@ class ImageReaderTest {
         byte[] png = Files.readAllBytes(Reference.MEDIA.resolve("scene.png"));
         assertThatThrownBy(() -> ImageReader.read(Arrays.copyOf(png, 900), "cut.png"))
                 .isInstanceOf(ProcessorException.class)
-                .hasMessageContaining("cut.png");
+                .hasMessage("cut.png: cannot be decoded as an image: Invalid chunk length 3435");
+        byte[] bmp = Files.readAllBytes(Reference.resource("images/rgb.bmp"));
+        assertThatThrownBy(() -> ImageReader.read(Arrays.copyOf(bmp, 900), "cut.bmp"))
+                .hasMessage("cut.bmp: cannot be decoded as an image: it ends too early");
         assertThatThrownBy(() -> ImageReader.read(new byte[100], "zeros.png")).isInstanceOf(ProcessorException.class)
                 .hasMessageContaining("zeros.png");
         assertThatThrownBy(() -> ImageReader.read(new byte[0], "empty.png")).isInstanceOf(ProcessorException.class);
