@@ -12,9 +12,7 @@ final class CmykJpeg {
     static int transform(byte[] file) {
         int adobe = 0;
         for (JpegSegments.Segment segment : JpegSegments.of(file)) {
-            boolean frame = segment.marker() >= 0xc0 && segment.marker() <= 0xcf && segment.marker() != 0xc4
-                    && segment.marker() != 0xc8 && segment.marker() != 0xcc;
-            if (frame)
+            if (segment.isFrame())
                 return segment.length() > 5 && file[segment.at() + 5] == 4 ? adobe : NOT_CMYK;
             boolean app14 = segment.marker() == 0xee && segment.length() >= 12 && file[segment.at()] == 'A';
             if (app14)
@@ -32,11 +30,11 @@ final class CmykJpeg {
         for (int y = 0; y < height; y++) {
             raster.getPixels(raster.getMinX(), raster.getMinY() + y, width, 1, row);
             for (int x = 0; x < width; x++) {
-                int[] light = {row[4 * x], row[4 * x + 1], row[4 * x + 2]};
-                if (transform == 2)
-                    light = inverted(light[0], light[1] - 128, light[2] - 128);
-                int black = row[4 * x + 3];
-                for (int c = 0; c < 3; c++) out[3 * (y * width + x) + c] = shade(255 - light[c], black);
+                int[] ink = transform == 2 // libjpeg turns YCC to RGB and calls that inks
+                        ? Jpeg440.rgb(row[4 * x], row[4 * x + 1] - 128, row[4 * x + 2] - 128)
+                        : new int[]{255 - row[4 * x], 255 - row[4 * x + 1], 255 - row[4 * x + 2]};
+                int light = row[4 * x + 3];
+                for (int c = 0; c < 3; c++) out[3 * (y * width + x) + c] = shade(ink[c], light);
             }
         }
         return new RgbImage(out, width, height);
@@ -50,15 +48,5 @@ final class CmykJpeg {
     static byte shade(int ink, int light) {
         int product = ink * light + 128;
         return (byte) Math.clamp(light - ((product >> 8) + product >> 8), 0, 255);
-    }
-
-    /** libjpeg's YCCK to CMYK: the inks are 255 minus red, green and blue. */
-    private static int[] inverted(int y, int cb, int cr) {
-        int half = 1 << 15;
-        int red = y + (91881 * cr + half >> 16);
-        int green = y + (-22554 * cb - 46802 * cr + half >> 16);
-        int blue = y + (116130 * cb + half >> 16);
-        return new int[]{255 - Math.clamp(red, 0, 255), 255 - Math.clamp(green, 0, 255),
-                255 - Math.clamp(blue, 0, 255)};
     }
 }

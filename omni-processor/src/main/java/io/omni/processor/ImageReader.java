@@ -80,6 +80,8 @@ final class ImageReader {
             int adobe = CmykJpeg.transform(file);
             if (adobe != CmykJpeg.NOT_CMYK)
                 return CmykJpeg.rgb(reader.readRaster(0, null), adobe);
+            if (Jpeg440.is(file))
+                return Jpeg440.rgb(reader.readRaster(0, null));
         }
         if (format.startsWith("tif"))
             return TiffReader.read(reader, name);

@@ -6,7 +6,12 @@ import java.util.List;
 /** The segments of a JPEG file before its pixels. */
 final class JpegSegments {
     /** @param at where the content begins, behind the length */
-    record Segment(int marker, int at, int length) {}
+    record Segment(int marker, int at, int length) {
+        /** Whether it tells the picture's size and components. */
+        boolean isFrame() {
+            return marker >= 0xc0 && marker <= 0xcf && marker != 0xc4 && marker != 0xc8 && marker != 0xcc;
+        }
+    }
 
     private JpegSegments() {}
 
