@@ -26,9 +26,8 @@ final class Memory {
 
     private static final int ALIGNMENT = 64;
     private static final int CLASSES = 4 * 64;
-    // blocks above the first size are kept only while all of them together stay below the second
-    private static final long LARGE = 4L << 20;
-    private static final long MAX_IDLE_LARGE = 128L << 20;
+    // blocks are kept only while all of them together stay below this
+    private static final long MOST_IDLE = 256L << 20;
 
     private static final MethodHandle MALLOC = function("malloc",
             FunctionDescriptor.of(ValueLayout.JAVA_LONG, ValueLayout.JAVA_LONG));
@@ -36,7 +35,7 @@ final class Memory {
 
     private final Stack[] idle = new Stack[CLASSES];
     private final AtomicLong allocated = new AtomicLong();
-    private final AtomicLong idleLarge = new AtomicLong();
+    private final AtomicLong idleBytes = new AtomicLong();
     // every block by its aligned address: what malloc gave
     private final Map<Long, Long> blocks = new HashMap<>();
     private boolean closed;
@@ -52,16 +51,15 @@ final class Memory {
         long address = idle[sizeClass].pop();
         if (address == 0)
             return allocate(size(sizeClass));
-        if (size(sizeClass) > LARGE)
-            idleLarge.addAndGet(-size(sizeClass));
+        idleBytes.addAndGet(-size(sizeClass));
         return address;
     }
 
     void give(long address, long bytes) {
         int sizeClass = sizeClass(bytes);
         long size = size(sizeClass);
-        if (size > LARGE && idleLarge.addAndGet(size) > MAX_IDLE_LARGE) {
-            idleLarge.addAndGet(-size);
+        if (idleBytes.addAndGet(size) > MOST_IDLE) {
+            idleBytes.addAndGet(-size);
             free(address, size);
         } else
             idle[sizeClass].push(address);
@@ -108,8 +106,7 @@ final class Memory {
     private void trim() {
         for (int i = 0; i < CLASSES; i++)
             for (long address = idle[i].pop(); address != 0; address = idle[i].pop()) {
-                if (size(i) > LARGE)
-                    idleLarge.addAndGet(-size(i));
+                idleBytes.addAndGet(-size(i));
                 free(address, size(i));
             }
     }

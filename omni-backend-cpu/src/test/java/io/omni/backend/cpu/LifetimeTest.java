@@ -31,6 +31,18 @@ import org.junit.jupiter.api.Test;
 
 /** Who owns what, what happens afterwards, and that nothing leaks. */
 class LifetimeTest extends CpuTest {
+    /** As the blocks of a long conversation's cache, which another's may not fit into. */
+    @Test
+    void memoryThatNobodyUsesIsBounded() {
+        long before = backend.allocatedBytes();
+        try (Scope _ = backend.scope()) {
+            for (int i = 0; i < 2000; i++)
+                backend.tensor(new float[1 << 16], 1 << 16);
+            assertThat(backend.allocatedBytes()).isGreaterThan(before + (400L << 20));
+        }
+        assertThat(backend.allocatedBytes()).isLessThanOrEqualTo(before + (256L << 20));
+    }
+
     @Test
     void scopesOwnTensors() {
         Tensor kept;
