@@ -89,7 +89,7 @@ public final class HostSampler implements Sampler {
         double max = scores[(int) keys[0]];
         double sum = 0;
         for (int i = 0; i < n; i++)
-            sum += probability[i] = Math.exp(scores[(int) keys[i]] - max);
+            sum += probability[i] = scores[(int) keys[i]] == max ? 1 : Math.exp(scores[(int) keys[i]] - max);
         int end = n;
         if (sampling.topP() < 1) {
             double cumulative = 0;

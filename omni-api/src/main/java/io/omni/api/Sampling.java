@@ -7,7 +7,7 @@ package io.omni.api;
  * @param doSample
  *            false takes the largest logit, the lowest id on a tie
  * @param temperature
- *            divides the logits; positive
+ *            divides the logits; {@link #LEAST_TEMPERATURE} or more
  * @param topK
  *            keeps the k largest logits and all that equal the k-th; 0 keeps all
  * @param topP
@@ -21,9 +21,13 @@ package io.omni.api;
  */
 public record Sampling(boolean doSample, float temperature, int topK, float topP, float repetitionPenalty,
         int[] suppressTokens, long seed) {
+    public static final float LEAST_TEMPERATURE = 1e-30f;
+
     public Sampling {
-        if (!(temperature > 0))
-            throw new IllegalArgumentException("temperature " + temperature + ", expected above 0");
+        // below, logits that differ become infinite together
+        if (!(temperature >= LEAST_TEMPERATURE))
+            throw new IllegalArgumentException(
+                    "temperature " + temperature + ", expected at least " + LEAST_TEMPERATURE);
         if (topK < 0)
             throw new IllegalArgumentException("top_k " + topK + ", expected 0 or more");
         if (!(topP > 0 && topP <= 1))

@@ -29,6 +29,15 @@ class HostSamplerTest {
     }
 
     @Test
+    void infiniteLogitsAndTheLeastTemperatureLeaveTheLargest() {
+        assertThat(drawn(sampled(1, 0, 1), 1, Float.POSITIVE_INFINITY, 3)).containsExactly(1);
+        assertThat(drawn(sampled(1, 2, 0.9f), 1, Float.POSITIVE_INFINITY, 3)).containsExactly(1);
+        assertThat(drawn(sampled(Sampling.LEAST_TEMPERATURE, 0, 1), 1, 300, 299.9f)).containsExactly(1);
+        assertThatThrownBy(() -> sampled(1e-38f, 0, 1)).isInstanceOf(IllegalArgumentException.class)
+                .hasMessage("temperature 1.0E-38, expected at least 1.0E-30");
+    }
+
+    @Test
     void thePenaltyCountsHistoryAndWhatWasDrawn() {
         Sampling penalty = new Sampling(false, 1, 0, 1, 2, NONE, 0);
         HostSampler sampler = new HostSampler(penalty, 3, new int[]{0});

@@ -1,6 +1,7 @@
 package io.omni.core;
 
 import com.fasterxml.jackson.databind.JsonNode;
+import io.omni.api.Sampling;
 import java.util.Arrays;
 import java.util.Collection;
 import java.util.Collections;
@@ -22,7 +23,8 @@ public final class GenerationArguments {
         ARGUMENTS.put("min_new_tokens", integer(0, "an integer of 0 or more", x -> x >= 0));
         ARGUMENTS.put("do_sample", new Argument(false, "true or false", GenerationArguments::asBool));
         // 0 is for those who do not sample
-        ARGUMENTS.put("temperature", number(1, "a number of 0 or more", x -> x >= 0));
+        ARGUMENTS.put("temperature", number(1, "0 or a number of at least " + Sampling.LEAST_TEMPERATURE,
+                x -> x == 0 || x >= Sampling.LEAST_TEMPERATURE));
         ARGUMENTS.put("top_k", integer(50, "an integer of 0 or more", x -> x >= 0));
         ARGUMENTS.put("top_p", number(1, "a number in (0, 1]", x -> x > 0 && x <= 1));
         ARGUMENTS.put("repetition_penalty", number(1, "a number above 0", x -> x > 0));

@@ -205,7 +205,7 @@ class TokenSamplerTest {
                 {"bad_words_ids", List.of(List.of(1), List.of()), "a list of words"},
                 {"bad_words_ids", List.of(List.of(-1)), "a list of words"},
                 {"bad_words_ids", List.of(List.of(1.5)), "a list of words"},
-                {"temperature", -1, "a number of 0 or more"},
+                {"temperature", -1, "0 or a number of at least 1.0E-30"}, {"temperature", 1e-38, "0 or a number of"},
                 {"top_p", 0, "a number in (0, 1]"}, {"top_k", -1, "an integer of 0 or more"},
                 {"repetition_penalty", -1, "a number above 0"}, {"min_new_tokens", -1, "an integer of 0 or more"},
                 {"max_new_tokens", 0, "an integer of 1 or more"}, {"do_sample", 1, "true or false"}};
