@@ -2,11 +2,15 @@ package io.omni.core;
 
 import io.omni.api.Definitions;
 import io.omni.api.Tensor;
+import io.omni.api.TensorOps;
+import java.util.Arrays;
 import java.util.List;
 
 /** Training losses, for evaluation. */
 final class Losses {
     private static final int IGNORED = -100;
+    // of logits that are read at once: those of a long text are more than an array holds
+    private static final int ROWS = 256;
 
     private Losses() {}
 
@@ -18,27 +22,45 @@ final class Losses {
      *            {@code [tokens, vocabulary]}, the sequences one after another
      */
     static float crossEntropy(Tensor logits, int[][] labels, int[] lengths) {
-        float[] values = logits.toFloats();
         int vocabulary = logits.dim(1);
+        int[] targets = targets(labels, lengths, vocabulary);
         double sum = 0;
         int counted = 0;
+        TensorOps ops = logits.backend().tensorOps();
+        for (int from = 0; from < targets.length; from += ROWS) {
+            float[] values;
+            try (Tensor some = ops.slice(logits, from, Math.min(targets.length, from + ROWS))) {
+                values = some.toFloats();
+            }
+            for (int row = 0; row < values.length / vocabulary; row++) {
+                int label = targets[from + row];
+                if (label == IGNORED)
+                    continue;
+                sum += logSumExp(values, row * vocabulary, vocabulary) - values[row * vocabulary + label];
+                counted++;
+            }
+        }
+        return (float) (sum / counted);
+    }
+
+    /** What each row should predict: the next label of its sequence. */
+    private static int[] targets(int[][] labels, int[] lengths, int vocabulary) {
+        int[] targets = new int[Arrays.stream(lengths).sum()];
+        Arrays.fill(targets, IGNORED);
         int row = 0;
         for (int i = 0; i < lengths.length; i++) {
             if (labels[i].length != lengths[i])
                 throw new IllegalArgumentException(labels[i].length + " labels for " + lengths[i] + " tokens");
             for (int t = 0; t < lengths[i] - 1; t++) {
                 int label = labels[i][t + 1];
-                if (label == IGNORED)
-                    continue;
-                if (label < 0 || label >= vocabulary)
+                if (label != IGNORED && (label < 0 || label >= vocabulary))
                     throw new IllegalArgumentException(
                             "label " + label + ", expected 0 to " + (vocabulary - 1) + ", or " + IGNORED);
-                sum += logSumExp(values, (row + t) * vocabulary, vocabulary) - values[(row + t) * vocabulary + label];
-                counted++;
+                targets[row + t] = label;
             }
             row += lengths[i];
         }
-        return (float) (sum / counted);
+        return targets;
     }
 
     static double logSumExp(float[] values, int from, int n) {

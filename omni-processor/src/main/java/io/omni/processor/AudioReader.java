@@ -17,13 +17,23 @@ final class AudioReader {
 
     /** Samples that grow. */
     private static final class Samples {
+        private static final int MOST = Integer.MAX_VALUE - 8; // of an array's elements
+
+        final String name;
         float[] values = new float[1 << 16];
         int size;
         int rate;
 
+        Samples(String name) {
+            this.name = name;
+        }
+
         float[] room(int more) {
-            if (size + more > values.length)
-                values = Arrays.copyOf(values, Math.max(values.length * 2, size + more));
+            long needed = (long) size + more;
+            if (needed > MOST)
+                throw new ProcessorException(name + ": found more than " + MOST + " samples");
+            if (needed > values.length)
+                values = Arrays.copyOf(values, (int) Math.clamp(2L * values.length, needed, MOST));
             return values;
         }
 
@@ -37,7 +47,7 @@ final class AudioReader {
      * converted by {@link Resampler}.
      */
     static float[] read(Path file, String name, int rate) {
-        Samples samples = new Samples();
+        Samples samples = new Samples(name);
         try (MediaFile media = new MediaFile(file, name, AVMEDIA_TYPE_AUDIO)) {
             media.decode(frame -> {
                 if (samples.rate != 0 && samples.rate != frame.sample_rate()) {
@@ -94,7 +104,7 @@ final class AudioReader {
      * converts the rate and rounds to 16 bits.
      */
     static float[] readTrack(Path file, String name, int rate) {
-        Samples samples = new Samples();
+        Samples samples = new Samples(name);
         try (MediaFile media = new MediaFile(file, name, AVMEDIA_TYPE_AUDIO);
                 Converter converter = new Converter(rate)) {
             media.decode(frame -> {

@@ -32,7 +32,7 @@ final class BatchPadding {
     }
 
     private static float[] spectrograms(List<AudioFeatures> audios, int bins, int frames) {
-        float[] out = new float[audios.size() * bins * frames];
+        float[] out = new float[size((long) audios.size() * bins * frames)];
         for (int i = 0; i < audios.size(); i++) {
             AudioFeatures audio = audios.get(i);
             float loudest = Float.NEGATIVE_INFINITY;
@@ -48,14 +48,20 @@ final class BatchPadding {
     }
 
     private static float[] values(List<VisualFeatures> visuals) {
-        int size = visuals.stream().mapToInt(v -> v.pixelValues().length).sum();
-        float[] out = new float[size];
+        float[] out = new float[size(visuals.stream().mapToLong(v -> v.pixelValues().length).sum())];
         int at = 0;
         for (VisualFeatures visual : visuals) {
             System.arraycopy(visual.pixelValues(), 0, out, at, visual.pixelValues().length);
             at += visual.pixelValues().length;
         }
         return out;
+    }
+
+    private static int size(long values) {
+        if (values > Integer.MAX_VALUE - 8)
+            throw new ProcessorException("a batch whose media have " + values + " values, expected at most "
+                    + (Integer.MAX_VALUE - 8));
+        return (int) values;
     }
 
     private static int[][] grids(List<VisualFeatures> visuals) {

@@ -4,8 +4,10 @@ import ai.onnxruntime.OnnxJavaType;
 import ai.onnxruntime.OnnxTensor;
 import ai.onnxruntime.OrtEnvironment;
 import ai.onnxruntime.OrtException;
+import io.omni.api.BackendException;
 import java.lang.foreign.MemorySegment;
 import java.nio.ByteOrder;
+import java.util.Arrays;
 
 /**
  * Elements in memory that the runtime reads or writes in place. Counted: a handle and each pending graph that reads it
@@ -49,6 +51,10 @@ final class Storage {
     }
 
     private static Storage over(MemorySegment memory, OnnxType type, long[] shape, Runnable free) {
+        // the runtime's Java interface takes memory as a buffer
+        if (memory.byteSize() > Integer.MAX_VALUE)
+            throw new BackendException("a tensor of shape " + Arrays.toString(shape) + " takes " + memory.byteSize()
+                    + " bytes, expected at most " + Integer.MAX_VALUE + " on ONNX Runtime");
         try {
             var buffer = memory.asByteBuffer().order(ByteOrder.nativeOrder());
             var tensor = OnnxTensor.createTensor(OrtEnvironment.getEnvironment(), buffer, shape, type.java);
