@@ -52,9 +52,10 @@ record Fields(String where, JsonNode node) {
                 throw new CheckpointException(where + ": expected a JSON object");
             return new Fields(where, node);
         } catch (JsonProcessingException e) {
-            throw new CheckpointException(where + ": malformed JSON at line " + e.getLocation().getLineNr()
-                    + ", column "
-                    + e.getLocation().getColumnNr() + ": " + e.getOriginalMessage().lines().findFirst().orElse(""), e);
+            var at = e.getLocation(); // of what breaks a limit there is none
+            throw new CheckpointException(where + ": malformed JSON"
+                    + (at == null ? "" : " at line " + at.getLineNr() + ", column " + at.getColumnNr()) + ": "
+                    + e.getOriginalMessage().lines().findFirst().orElse(""), e);
         }
     }
 

@@ -44,7 +44,11 @@ final class ChatTemplate {
     private final List<Node> nodes;
 
     ChatTemplate(String source) {
-        this.nodes = TemplateParser.parse(source);
+        try {
+            nodes = TemplateParser.parse(source);
+        } catch (StackOverflowError e) {
+            throw new ProcessorException("chat template: it is nested too deep", e);
+        }
     }
 
     /** @param context what the template may name: messages, tools, add_generation_prompt and so on */
@@ -54,7 +58,11 @@ final class ChatTemplate {
         Scope top = new Scope(builtins);
         top.variables.putAll(context);
         StringBuilder out = new StringBuilder();
-        run(nodes, top, top, out);
+        try {
+            run(nodes, top, top, out);
+        } catch (StackOverflowError e) {
+            throw new ProcessorException("chat template: it or what it writes is nested too deep", e);
+        }
         return out.toString();
     }
 

@@ -45,6 +45,15 @@ class ChatTemplateTest {
     }
 
     @Test
+    void refusesEndlessNesting() {
+        assertThatThrownBy(() -> new ChatTemplate("{{ " + "(".repeat(100_000) + "1" + ")".repeat(100_000) + " }}"))
+                .isInstanceOf(ProcessorException.class).hasMessageContaining("nested too deep");
+        ChatTemplate calling = new ChatTemplate("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}");
+        assertThatThrownBy(() -> calling.render(Map.of())).isInstanceOf(ProcessorException.class)
+                .hasMessageContaining("nested too deep");
+    }
+
+    @Test
     void namesTheLineOfAMistake() {
         assertThatThrownBy(() -> new ChatTemplate("a\nb\n{% if x %}")).isInstanceOf(ProcessorException.class)
                 .hasMessageContaining("line 3");
