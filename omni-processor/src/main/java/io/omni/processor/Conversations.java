@@ -1,15 +1,10 @@
 package io.omni.processor;
 
-import com.fasterxml.jackson.core.JsonProcessingException;
 import com.fasterxml.jackson.core.type.TypeReference;
 import com.fasterxml.jackson.databind.JsonNode;
-import com.fasterxml.jackson.databind.ObjectMapper;
-import java.io.IOException;
 import java.net.URI;
 import java.net.URISyntaxException;
-import java.nio.file.Files;
 import java.nio.file.InvalidPathException;
-import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.LinkedHashMap;
@@ -22,7 +17,6 @@ import java.util.Map;
  * {@code video} and {@code video_url}, its media an address or a path.
  */
 public final class Conversations {
-    private static final ObjectMapper JSON = new ObjectMapper();
     private static final TypeReference<Map<String, Object>> OBJECT = new TypeReference<>() {
     };
 
@@ -38,7 +32,7 @@ public final class Conversations {
      * @throws ProcessorException if the file cannot be read or does not hold conversations
      */
     public static List<List<Message>> read(Path file, Path mediaDir) {
-        return new Conversations(mediaDir).conversations(parse(readText(file), file.toString()));
+        return new Conversations(mediaDir).conversations(JsonFiles.read(file));
     }
 
     /**
@@ -47,28 +41,7 @@ public final class Conversations {
      * @throws ProcessorException if the text does not hold conversations
      */
     public static List<List<Message>> read(String json, Path mediaDir) {
-        return new Conversations(mediaDir).conversations(parse(json, "messages"));
-    }
-
-    private static String readText(Path file) {
-        try {
-            return Files.readString(file);
-        } catch (NoSuchFileException e) {
-            throw new ProcessorException(file + ": no such file", e);
-        } catch (IOException e) {
-            throw new ProcessorException(file + ": cannot be read: " + e.getMessage(), e);
-        }
-    }
-
-    private static JsonNode parse(String json, String what) {
-        try {
-            return JSON.readTree(json);
-        } catch (JsonProcessingException e) {
-            var at = e.getLocation();
-            throw new ProcessorException(
-                    what + ", line " + at.getLineNr() + ", column " + at.getColumnNr() + ": " + e.getOriginalMessage(),
-                    e);
-        }
+        return new Conversations(mediaDir).conversations(JsonFiles.parse(json, "messages"));
     }
 
     private List<List<Message>> conversations(JsonNode root) {
@@ -95,7 +68,7 @@ public final class Conversations {
         JsonNode role = node.path("role");
         if (!role.isTextual())
             throw wrong(at + ".role", role, "a string");
-        Map<String, Object> json = JSON.convertValue(node, OBJECT);
+        Map<String, Object> json = JsonFiles.JSON.convertValue(node, OBJECT);
         JsonNode reasoning = node.path("reasoning_content");
         return new Message(role.textValue(), content(node.path("content"), json, at + ".content"),
                 reasoning.isTextual() ? reasoning.textValue() : null,
@@ -123,7 +96,7 @@ public final class Conversations {
     /** Upstream turns {@code image_url} parts into {@code image} parts before the template sees them. */
     private static Map<String, Object> view(JsonNode part) {
         if (!part.path("type").asText().equals("image_url") || !part.has("image_url"))
-            return JSON.convertValue(part, OBJECT);
+            return JsonFiles.JSON.convertValue(part, OBJECT);
         JsonNode image = part.get("image_url");
         Map<String, Object> view = new LinkedHashMap<>();
         view.put("type", "image");
@@ -191,9 +164,9 @@ public final class Conversations {
                 throw wrong(at + "[" + i + "].name", call.path("name"), "a string");
             JsonNode arguments = call.path("arguments");
             if (arguments.isTextual())
-                arguments = parse(arguments.textValue(), at + "[" + i + "].arguments");
+                arguments = JsonFiles.parse(arguments.textValue(), at + "[" + i + "].arguments");
             list.add(new ToolCall(call.get("name").textValue(),
-                    arguments.isObject() ? JSON.convertValue(arguments, OBJECT) : Map.of()));
+                    arguments.isObject() ? JsonFiles.JSON.convertValue(arguments, OBJECT) : Map.of()));
         }
         return list;
     }

@@ -1,6 +1,9 @@
 package io.omni.processor;
 
+import com.fasterxml.jackson.core.JsonFactory;
+import com.fasterxml.jackson.core.JsonLocation;
 import com.fasterxml.jackson.core.JsonProcessingException;
+import com.fasterxml.jackson.core.StreamReadConstraints;
 import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
 import com.fasterxml.jackson.databind.node.MissingNode;
@@ -10,30 +13,41 @@ import java.nio.file.Files;
 import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
 
-/** The JSON files of a checkpoint. */
+/** JSON, of a checkpoint's files and of conversations. */
 final class JsonFiles {
-    static final ObjectMapper JSON = new ObjectMapper();
+    /** Takes strings of any length, for a conversation may hold its media. */
+    static final ObjectMapper JSON = new ObjectMapper(JsonFactory.builder()
+            .streamReadConstraints(StreamReadConstraints.builder().maxStringLength(Integer.MAX_VALUE).build())
+            .build());
 
     private JsonFiles() {}
 
     static JsonNode read(Path file) {
         try {
-            return JSON.readTree(Files.readString(file));
-        } catch (JsonProcessingException e) {
-            var at = e.getLocation();
-            throw new ProcessorException(
-                    file + ", line " + at.getLineNr() + ", column " + at.getColumnNr() + ": " + e.getOriginalMessage(),
-                    e);
+            return parse(Files.readString(file), file.toString());
         } catch (NoSuchFileException e) {
             throw new ProcessorException(file + ": no such file", e);
         } catch (CharacterCodingException e) {
             throw new ProcessorException(file + ": is no text in UTF-8", e);
         } catch (IOException e) {
-            throw new ProcessorException(file + ": cannot be read: " + e, e);
+            throw new ProcessorException(file + ": cannot be read: " + e.getMessage(), e);
         }
     }
 
     static JsonNode readIfThere(Path file) {
         return Files.exists(file) ? read(file) : MissingNode.getInstance();
+    }
+
+    /** @param what what to call the text in messages */
+    static JsonNode parse(String json, String what) {
+        try {
+            return JSON.readTree(json);
+        } catch (JsonProcessingException e) {
+            JsonLocation at = e.getLocation();
+            String place = at == null ? "" : ", line " + at.getLineNr() + ", column " + at.getColumnNr();
+            // not where a bracket was opened or which setting of the parser has a limit, which Jackson adds
+            String problem = e.getOriginalMessage().replaceAll(" \\(start marker at .*|, from `[^`]*`", "");
+            throw new ProcessorException(what + place + ": " + problem, e);
+        }
     }
 }

@@ -55,6 +55,24 @@ class ConversationsTest {
     }
 
     @Test
+    void mediaOfAnySizeInTheJson() {
+        String data = "AAAA".repeat(5_000_001);
+        assertThat(source("{\"type\": \"image\", \"image\": \"data:image/png;base64," + data + "\"}"))
+                .isInstanceOfSatisfying(MediaSource.Encoded.class,
+                        encoded -> assertThat(encoded.bytes()).hasSize(15_000_003));
+    }
+
+    @Test
+    void jsonThatIsNestedTooDeeplyOrCut() {
+        assertThatThrownBy(() -> Conversations.read("[".repeat(2000) + "]".repeat(2000), MEDIA))
+                .isInstanceOf(ProcessorException.class)
+                .hasMessageMatching(
+                        "messages.*: Document nesting depth \\(1001\\) exceeds the maximum allowed \\(1000\\)");
+        assertThatThrownBy(() -> Conversations.read("[{", MEDIA)).isInstanceOf(ProcessorException.class).hasMessage(
+                "messages, line 1, column 3: Unexpected end-of-input: expected close marker for Object");
+    }
+
+    @Test
     void theTemplateSeesTheJsonAsItIs() {
         String json = "{\"role\": \"assistant\", \"content\": \"\", \"reasoning_content\": \"hm\", \"name\": \"x\","
                 + " \"tool_calls\": [{\"type\": \"function\", \"function\": {\"name\": \"f\", \"arguments\": {\"a\": [1, 2.5, null]}}}]}";
