@@ -16,6 +16,9 @@ import picocli.CommandLine.ScopeType;
         QuantizeCommand.class,
         CommandLine.HelpCommand.class})
 public final class OmniCli {
+    /** Where a full disk or a closed pipe took what was printed. */
+    static final String LOST_OUTPUT = "standard output: cannot be written";
+
     @Option(names = "--debug", scope = ScopeType.INHERIT, description = "Show where an error comes from.")
     boolean debug;
 
@@ -38,7 +41,13 @@ public final class OmniCli {
                 err.println("omni: " + message(e));
             return CommandLine.ExitCode.SOFTWARE;
         });
-        return commandLine.execute(args);
+        int status = commandLine.execute(args);
+        // a PrintWriter keeps its failures to itself
+        if (status == CommandLine.ExitCode.OK && out.checkError()) {
+            err.println("omni: " + LOST_OUTPUT);
+            return CommandLine.ExitCode.SOFTWARE;
+        }
+        return status;
     }
 
     /** One line for the user: what was foreseen says all itself, the rest its kind too. */

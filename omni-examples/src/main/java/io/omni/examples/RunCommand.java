@@ -150,7 +150,8 @@ final class RunCommand implements Callable<Integer> {
                 switch (event) {
                 case Event.TextDelta delta when live -> {
                     out.print(delta.text());
-                    out.flush();
+                    if (out.checkError()) // which flushes
+                        throw new IllegalStateException(OmniCli.LOST_OUTPUT);
                 }
                 case Event.TextDone done when live -> out.println();
                 default -> {

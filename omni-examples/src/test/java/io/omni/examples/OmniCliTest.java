@@ -7,6 +7,7 @@ import com.fasterxml.jackson.databind.ObjectMapper;
 import java.io.IOException;
 import java.io.PrintWriter;
 import java.io.StringWriter;
+import java.io.Writer;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.stream.Stream;
@@ -169,6 +170,39 @@ class OmniCliTest {
         assertThat(outcome.out()).isEmpty();
         assertThat(outcome.err().lines()).singleElement().asString()
                 .startsWith("omni: unknown speaker 'Bob', expected one of [aiden, chelsie, ethan]");
+    }
+
+    /** A full disk or a closed pipe. */
+    private static final class Full extends Writer {
+        int writes;
+
+        @Override
+        public void write(char[] text, int from, int length) throws IOException {
+            writes++;
+            throw new IOException("No space left on device");
+        }
+
+        @Override
+        public void flush() {}
+
+        @Override
+        public void close() {}
+    }
+
+    private static void assertOutputIsLost(Full out, Object... args) {
+        StringWriter err = new StringWriter();
+        String[] words = Stream.of(args).map(Object::toString).toArray(String[]::new);
+        assertThat(OmniCli.run(new PrintWriter(out, true), new PrintWriter(err, true), words)).isEqualTo(1);
+        assertThat(err.toString().lines()).containsExactly("omni: standard output: cannot be written");
+    }
+
+    @Test
+    void lostOutputIsAFailureAndEndsTheAnswer() throws IOException {
+        assertOutputIsLost(new Full(), "backends");
+        Full out = new Full();
+        assertOutputIsLost(out, "run", "--model", MODEL, "--conversation", conversation("text"), "--no-audio",
+                "--greedy", "--thinker-max-new-tokens", 12);
+        assertThat(out.writes).isEqualTo(1);
     }
 
     @Test
