@@ -7,7 +7,6 @@ import java.net.URISyntaxException;
 import java.nio.file.InvalidPathException;
 import java.nio.file.Path;
 import java.util.ArrayList;
-import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 
@@ -69,17 +68,23 @@ public final class Conversations {
         if (!role.isTextual())
             throw wrong(at + ".role", role, "a string");
         Map<String, Object> json = JsonFiles.JSON.convertValue(node, OBJECT);
+        List<ToolCall> calls = toolCalls(node.path("tool_calls"), at + ".tool_calls");
+        boolean callsAlone = role.textValue().equals("assistant") && !calls.isEmpty() && !node.hasNonNull("content");
+        List<Part> content = callsAlone ? noContent(json) : content(node.path("content"), json, at + ".content");
         JsonNode reasoning = node.path("reasoning_content");
-        return new Message(role.textValue(), content(node.path("content"), json, at + ".content"),
-                reasoning.isTextual() ? reasoning.textValue() : null,
-                toolCalls(node.path("tool_calls"), at + ".tool_calls"), json);
+        return new Message(role.textValue(), content, reasoning.isTextual() ? reasoning.textValue() : null, calls,
+                json);
+    }
+
+    /** Beside tool calls templates take content that is left out, and not the null that other formats have there. */
+    private static List<Part> noContent(Map<String, Object> json) {
+        json.remove("content");
+        return List.of();
     }
 
     private List<Part> content(JsonNode content, Map<String, Object> json, String at) {
         if (content.isTextual())
             return List.of(Part.text(content.textValue()));
-        if (content.isNull() || content.isMissingNode())
-            return List.of();
         if (!content.isArray())
             throw wrong(at, content, "a string or a list of parts");
         List<Part> parts = new ArrayList<>();
@@ -87,21 +92,23 @@ public final class Conversations {
         for (int i = 0; i < content.size(); i++) {
             JsonNode part = content.get(i);
             parts.add(part(part, at + "[" + i + "]"));
-            views.add(part.isObject() ? view(part) : part.textValue());
+            views.add(view(part));
         }
         json.put("content", views);
         return parts;
     }
 
-    /** Upstream turns {@code image_url} parts into {@code image} parts before the template sees them. */
+    /**
+     * Upstream turns {@code image_url} parts into {@code image} parts before the template sees them. Templates pass over
+     * a part that is a string.
+     */
     private static Map<String, Object> view(JsonNode part) {
+        if (part.isTextual())
+            return Message.ordered("type", "text", "text", part.textValue());
         if (!part.path("type").asText().equals("image_url") || !part.has("image_url"))
             return JsonFiles.JSON.convertValue(part, OBJECT);
         JsonNode image = part.get("image_url");
-        Map<String, Object> view = new LinkedHashMap<>();
-        view.put("type", "image");
-        view.put("url", (image.isObject() ? image.path("url") : image).asText());
-        return view;
+        return Message.ordered("type", "image", "url", (image.isObject() ? image.path("url") : image).asText());
     }
 
     private Part part(JsonNode part, String at) {

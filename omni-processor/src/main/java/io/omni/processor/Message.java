@@ -91,7 +91,7 @@ public record Message(String role, List<Part> content, String reasoningContent, 
     }
 
     /** A map that a template prints in this order. */
-    private static Map<String, Object> ordered(String key, Object value, String otherKey, Object otherValue) {
+    static Map<String, Object> ordered(String key, Object value, String otherKey, Object otherValue) {
         Map<String, Object> map = new LinkedHashMap<>();
         map.put(key, value);
         map.put(otherKey, otherValue);

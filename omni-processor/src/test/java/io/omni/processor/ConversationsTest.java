@@ -90,6 +90,31 @@ class ConversationsTest {
     }
 
     @Test
+    void stringsAmongThePartsAreText() {
+        Message message = message(
+                "{\"role\": \"user\", \"content\": [\"hi\", {\"type\": \"text\", \"text\": \"you\"}]}");
+        assertThat(message.content()).containsExactly(Part.text("hi"), Part.text("you"));
+        assertThat(message.templateView()).containsEntry("content",
+                List.of(Map.of("type", "text", "text", "hi"), Map.of("type", "text", "text", "you")));
+    }
+
+    @Test
+    void onlyAnAssistantsToolCallsStandWithoutContent() {
+        for (String role : List.of("user", "system", "tool", "assistant"))
+            assertThatThrownBy(() -> message("{\"role\": \"" + role + "\"}")).isInstanceOf(ProcessorException.class)
+                    .hasMessage("messages[0].content: found nothing, expected a string or a list of parts");
+        assertThatThrownBy(() -> message("{\"role\": \"user\", \"content\": null}"))
+                .hasMessage("messages[0].content: found null, expected a string or a list of parts");
+        String call = "{\"role\": \"assistant\", \"tool_calls\": [{\"name\": \"f\", \"arguments\": {}}]";
+        for (String turn : List.of(call + "}", call + ", \"content\": null}")) {
+            assertThat(message(turn).content()).isEmpty();
+            assertThat(message(turn).templateView()).doesNotContainKey("content");
+        }
+        assertThatThrownBy(() -> message(call.replace("assistant", "user") + "}"))
+                .hasMessageContaining("messages[0].content: found nothing");
+    }
+
+    @Test
     void mistakesAreLocated(@TempDir Path dir) throws IOException {
         Path file = Files.writeString(dir.resolve("talk.json"), "[\n  {\"role\": }\n]");
         assertThatThrownBy(() -> Conversations.read(file, dir)).isInstanceOf(ProcessorException.class)
