@@ -4,8 +4,10 @@ import com.fasterxml.jackson.core.JsonFactory;
 import com.fasterxml.jackson.core.JsonLocation;
 import com.fasterxml.jackson.core.JsonProcessingException;
 import com.fasterxml.jackson.core.StreamReadConstraints;
+import com.fasterxml.jackson.databind.DeserializationFeature;
 import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
+import com.fasterxml.jackson.databind.exc.MismatchedInputException;
 import com.fasterxml.jackson.databind.node.MissingNode;
 import java.io.IOException;
 import java.nio.charset.CharacterCodingException;
@@ -18,7 +20,7 @@ final class JsonFiles {
     /** Takes strings of any length, for a conversation may hold its media. */
     static final ObjectMapper JSON = new ObjectMapper(JsonFactory.builder()
             .streamReadConstraints(StreamReadConstraints.builder().maxStringLength(Integer.MAX_VALUE).build())
-            .build());
+            .build()).enable(DeserializationFeature.FAIL_ON_TRAILING_TOKENS);
 
     private JsonFiles() {}
 
@@ -42,12 +44,17 @@ final class JsonFiles {
     static JsonNode parse(String json, String what) {
         try {
             return JSON.readTree(json);
+        } catch (MismatchedInputException e) {
+            throw wrong(what, e, "found more behind the end of the JSON, expected nothing");
         } catch (JsonProcessingException e) {
-            JsonLocation at = e.getLocation();
-            String place = at == null ? "" : ", line " + at.getLineNr() + ", column " + at.getColumnNr();
             // not where a bracket was opened or which setting of the parser has a limit, which Jackson adds
-            String problem = e.getOriginalMessage().replaceAll(" \\(start marker at .*|, from `[^`]*`", "");
-            throw new ProcessorException(what + place + ": " + problem, e);
+            throw wrong(what, e, e.getOriginalMessage().replaceAll(" \\(start marker at .*|, from `[^`]*`", ""));
         }
+    }
+
+    private static ProcessorException wrong(String what, JsonProcessingException e, String problem) {
+        JsonLocation at = e.getLocation();
+        String place = at == null ? "" : ", line " + at.getLineNr() + ", column " + at.getColumnNr();
+        return new ProcessorException(what + place + ": " + problem, e);
     }
 }

@@ -73,6 +73,15 @@ class ConversationsTest {
     }
 
     @Test
+    void textBehindTheJson() {
+        String one = "[{\"role\": \"user\", \"content\": \"hi\"}]";
+        assertThat(Conversations.read(one + " \n", MEDIA)).hasSize(1);
+        assertThatThrownBy(() -> Conversations.read(one + "\n" + one, MEDIA)).isInstanceOf(ProcessorException.class)
+                .hasMessage("messages, line 2, column 1: found more behind the end of the JSON, expected nothing");
+        assertThatThrownBy(() -> Conversations.read(one + "]", MEDIA)).hasMessageContaining("Unexpected close marker");
+    }
+
+    @Test
     void theTemplateSeesTheJsonAsItIs() {
         String json = "{\"role\": \"assistant\", \"content\": \"\", \"reasoning_content\": \"hm\", \"name\": \"x\","
                 + " \"tool_calls\": [{\"type\": \"function\", \"function\": {\"name\": \"f\", \"arguments\": {\"a\": [1, 2.5, null]}}}]}";
