@@ -3,6 +3,7 @@ package io.omni.examples;
 import io.omni.core.Omni;
 import io.omni.core.Parity;
 import java.io.PrintWriter;
+import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
 import java.util.concurrent.Callable;
@@ -37,6 +38,11 @@ final class ParityCommand implements Callable<Integer> {
 
     @Override
     public Integer call() {
+        if (!Files.isDirectory(cases))
+            throw new IllegalArgumentException(cases + ": no such folder");
+        for (String name : only == null ? List.<String>of() : only)
+            if (!Files.exists(cases.resolve(name + ".safetensors")))
+            throw new IllegalArgumentException("case " + name + ": found no " + cases.resolve(name + ".safetensors"));
         Omni.Builder builder = Omni.builder();
         if (backend != null)
             builder.backend(backend);
@@ -45,6 +51,8 @@ final class ParityCommand implements Callable<Integer> {
             for (String name : only == null ? parity.names() : only)
                 parity.run(name, this::show);
         }
+        if (passed + failed == 0)
+            throw new IllegalStateException(cases + ": found no tensors to compare, expected files NAME.safetensors");
         spec.commandLine().getOut().println(passed + " passed, " + failed + " failed");
         return failed == 0 ? 0 : 1;
     }

@@ -130,6 +130,23 @@ class OmniCliTest {
     }
 
     @Test
+    void parityThatComparesNothingFails() throws IOException {
+        Path empty = Files.createDirectory(folder.resolve("empty"));
+        assertParityFails(empty, ": found no tensors to compare, expected files NAME.safetensors");
+        assertParityFails(folder.resolve("nope"), ": no such folder");
+        assertParityFails(empty, "omni: case nope: found no " + empty.resolve("nope.safetensors"), "--case", "nope");
+    }
+
+    private static void assertParityFails(Path cases, String message, String... more) {
+        Object[] args = Stream.concat(Stream.of("parity", "--model", MODEL, "--cases", cases, "--media", cases),
+                Stream.of(more)).toArray();
+        Outcome outcome = omni(args);
+        assertThat(outcome.status()).isEqualTo(1);
+        assertThat(outcome.out()).isEmpty();
+        assertThat(outcome.err().lines()).singleElement().asString().startsWith("omni: ").endsWith(message);
+    }
+
+    @Test
     void backendsListsTheCpu() {
         assertThat(omni("backends").out()).containsPattern("cpu +available: .+");
     }
