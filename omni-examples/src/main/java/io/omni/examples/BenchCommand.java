@@ -4,6 +4,7 @@ import io.omni.api.Backend;
 import io.omni.api.BackendOptions;
 import io.omni.api.Backends;
 import io.omni.api.DType;
+import io.omni.core.OmniConfig;
 import java.io.PrintWriter;
 import java.nio.file.Path;
 import java.util.EnumSet;
@@ -99,6 +100,11 @@ final class BenchCommand implements Callable<Integer> {
                 throw wrong(n + " in --contexts, --prompts or --batches, expected 1 or more");
         if (sections.contains(Section.LATENCY) && model == null)
             throw wrong("latency needs --model, a folder with a tokenizer");
+        OmniConfig whole = sections.contains(Section.LATENCY)
+                ? LatencyBench.config(model, layers == null ? Integer.MAX_VALUE : layers)
+                : null;
+        if (plot != null && wants(Section.GROWTH))
+            OmniCli.expectWritable(plot);
         PrintWriter out = spec.commandLine().getOut();
         int cores = threads > 0 ? threads : Runtime.getRuntime().availableProcessors();
         BackendOptions options = new BackendOptions(threads, Map.of());
@@ -122,8 +128,7 @@ final class BenchCommand implements Callable<Integer> {
             if (wants(Section.SPEECH))
                 SpeechBench.run(bench);
             if (sections.contains(Section.LATENCY))
-                new LatencyBench(bench, LatencyBench.config(model, layers == null ? Integer.MAX_VALUE : layers), model,
-                        decode).run();
+                new LatencyBench(bench, whole, model, decode).run();
             if (wants(Section.GROWTH))
                 new GrowthBench(bench, decoderLayers, decode, contexts, prompts, growing, cores).run(plot);
         }

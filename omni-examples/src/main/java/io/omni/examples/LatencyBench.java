@@ -13,6 +13,7 @@ import io.omni.processor.OmniProcessor;
 import io.omni.processor.Part;
 import java.io.IOException;
 import java.io.UncheckedIOException;
+import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
@@ -67,10 +68,12 @@ final class LatencyBench {
     }
 
     private static JsonNode read(Path file) {
+        if (!Files.exists(file))
+            throw new IllegalArgumentException(file + ": no such file");
         try {
             return new ObjectMapper().readTree(file.toFile());
         } catch (IOException e) {
-            throw new UncheckedIOException(e);
+            throw new UncheckedIOException(file + ": cannot be read: " + e.getMessage(), e);
         }
     }
 

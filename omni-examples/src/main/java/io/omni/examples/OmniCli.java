@@ -5,6 +5,8 @@ import io.omni.core.CheckpointException;
 import io.omni.processor.ProcessorException;
 import java.io.PrintWriter;
 import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
 import picocli.CommandLine;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Option;
@@ -48,6 +50,17 @@ public final class OmniCli {
             return CommandLine.ExitCode.SOFTWARE;
         }
         return status;
+    }
+
+    /** Tells before the work if its result could not be written. */
+    static void expectWritable(Path file) {
+        Path folder = file.toAbsolutePath().getParent();
+        if (Files.isDirectory(file))
+            throw new IllegalArgumentException(file + ": is a folder, expected a file");
+        if (!Files.isDirectory(folder))
+            throw new IllegalArgumentException(file + ": cannot be written, " + folder + " is no folder");
+        if (!Files.isWritable(Files.exists(file) ? file : folder))
+            throw new IllegalArgumentException(file + ": cannot be written, permission is missing");
     }
 
     /** One line for the user: what was foreseen says all itself, the rest its kind too. */

@@ -99,11 +99,14 @@ final class RunCommand implements Callable<Integer> {
     public Integer call() {
         if (noAudio && speaker != null)
             throw new ParameterException(spec.commandLine(), "--speaker with --no-audio");
+        if (noAudio && audioOut != null)
+            throw new ParameterException(spec.commandLine(), "--audio-out with --no-audio");
         expectPositive("--fps", fps);
         expectPositive("--thinker-max-new-tokens", thinkerMaxNewTokens);
         expectPositive("--talker-max-new-tokens", talkerMaxNewTokens);
         Path mediaDir = media != null ? media : conversation.toAbsolutePath().getParent();
         List<List<Message>> conversations = Conversations.read(conversation, mediaDir);
+        List<Path> audioFiles = audioOut == null ? List.of() : audioFiles(conversations.size());
         long start = System.nanoTime();
         Omni.Builder builder = Omni.builder().speech(!noAudio).kvCache(kvCache.type).warmUp(WARM_UP);
         if (backend != null)
@@ -115,13 +118,21 @@ final class RunCommand implements Callable<Integer> {
         });
         try (Omni omni = builder.load(model)) {
             double load = (System.nanoTime() - start) / 1e9;
+            if (audioOut != null && !omni.model().canSpeak())
+                throw new IllegalArgumentException("--audio-out: " + model + " has no Talker, so there is no speech");
             List<Reply> replies = answer(omni, conversations);
-            List<Path> audio = write(replies);
-            PrintWriter out = spec.commandLine().getOut();
-            if (json)
-                out.println(json(omni, replies, audio, load));
-            else
-                tell(replies, audio);
+            List<Path> written = new ArrayList<>();
+            try {
+                for (Path file : audioFiles) {
+                    replies.get(written.size()).audio().write(file);
+                    written.add(file);
+                }
+            } finally {
+                if (json)
+                    spec.commandLine().getOut().println(json(omni, replies, written, load));
+            }
+            if (!json)
+                tell(replies, written);
             return 0;
         }
     }
@@ -129,6 +140,27 @@ final class RunCommand implements Callable<Integer> {
     private void expectPositive(String option, Number value) {
         if (value != null && !(value.doubleValue() > 0))
             throw new ParameterException(spec.commandLine(), option + " is " + value + ", expected more than 0");
+    }
+
+    /** Where the speech of each answer goes. */
+    private List<Path> audioFiles(int answers) {
+        boolean folder = Files.isDirectory(audioOut)
+                || !Files.exists(audioOut) && !audioOut.getFileName().toString().contains(".");
+        if (!folder && answers > 1)
+            throw new IllegalArgumentException(
+                    "--audio-out: found the file " + audioOut + ", expected a folder for " + answers + " answers");
+        try {
+            if (folder)
+                Files.createDirectories(audioOut);
+        } catch (IOException e) {
+            throw new UncheckedIOException(audioOut + ": cannot be made a folder", e);
+        }
+        List<Path> files = new ArrayList<>();
+        for (int i = 0; i < answers; i++) {
+            files.add(folder ? audioOut.resolve(i + ".wav") : audioOut);
+            OmniCli.expectWritable(files.getLast());
+        }
+        return files;
     }
 
     private Options options() {
@@ -163,26 +195,6 @@ final class RunCommand implements Callable<Integer> {
                     out.println("[" + i + "] " + replies.get(i).text());
             return replies;
         }
-    }
-
-    private List<Path> write(List<Reply> replies) {
-        if (audioOut == null || replies.stream().allMatch(r -> r.audio() == null))
-            return List.of();
-        boolean folder = replies.size() > 1 || Files.isDirectory(audioOut)
-                || !audioOut.getFileName().toString().contains(".");
-        List<Path> files = new ArrayList<>();
-        try {
-            if (folder)
-                Files.createDirectories(audioOut);
-        } catch (IOException e) {
-            throw new UncheckedIOException(audioOut + ": cannot be made a folder: " + e.getMessage(), e);
-        }
-        for (int i = 0; i < replies.size(); i++) {
-            Path file = folder ? audioOut.resolve(i + ".wav") : audioOut;
-            replies.get(i).audio().write(file);
-            files.add(file);
-        }
-        return files;
     }
 
     private void tell(List<Reply> replies, List<Path> audio) {

@@ -13,6 +13,8 @@ import java.nio.file.Path;
 import java.util.stream.Stream;
 import javax.sound.sampled.AudioSystem;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.condition.EnabledOnOs;
+import org.junit.jupiter.api.condition.OS;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
@@ -160,6 +162,7 @@ class OmniCliTest {
             run --model x --conversation x --thinker-max-new-tokens 0   | --thinker-max-new-tokens is 0, expected more than 0
             run --model x --conversation x --talker-max-new-tokens -1   | --talker-max-new-tokens is -1, expected more than 0
             run --model x --conversation x --no-audio --speaker Ethan   | --speaker with --no-audio
+            run --model x --conversation x --no-audio --audio-out x.wav | --audio-out with --no-audio
             run --model x --conversation x --seed much                  | '--seed': 'much' is not a long
             quantize --model x --out x --weights q5                     | '--weights': expected one of [Q8, Q4] (case-insensitive) but was 'q5'
             bench --weights q5                                          | '--weights': expected one of [BF16, F16, F32, Q8, Q4]
@@ -220,6 +223,69 @@ class OmniCliTest {
         assertOutputIsLost(out, "run", "--model", MODEL, "--conversation", conversation("text"), "--no-audio",
                 "--greedy", "--thinker-max-new-tokens", 12);
         assertThat(out.writes).isEqualTo(1);
+    }
+
+    private void assertFailsBeforeTheModelIsRead(String message, Object... args) {
+        Object[] all = Stream.concat(Stream.of(args), Stream.of("--model", folder.resolve("no-model"))).toArray();
+        Outcome outcome = omni(all);
+        assertThat(outcome.status()).isEqualTo(1);
+        assertThat(outcome.out()).isEmpty();
+        assertThat(outcome.err().lines()).containsExactly("omni: " + message);
+    }
+
+    @Test
+    void placesForSpeechAreCheckedFirst() throws IOException {
+        Path hi = file("hi.json", "[{\"role\":\"user\",\"content\":\"hi\"}]");
+        Path two = file("two.json",
+                "[[{\"role\":\"user\",\"content\":\"a\"}],[{\"role\":\"user\",\"content\":\"b\"}]]");
+        Path nowhere = folder.resolve("nowhere");
+        assertFailsBeforeTheModelIsRead(
+                nowhere.resolve("a.wav") + ": cannot be written, " + nowhere + " is no folder", "run",
+                "--conversation", hi, "--audio-out", nowhere.resolve("a.wav"));
+        assertFailsBeforeTheModelIsRead(
+                "--audio-out: found the file " + folder.resolve("a.wav") + ", expected a folder for 2 answers", "run",
+                "--conversation", two, "--audio-out", folder.resolve("a.wav"));
+        assertFailsBeforeTheModelIsRead(hi.resolve("speech") + ": cannot be made a folder", "run",
+                "--conversation", hi, "--audio-out", hi.resolve("speech"));
+    }
+
+    @Test
+    void aModelWithoutTalkerHasNoSpeechToWrite() throws IOException {
+        Path silent = Files.createDirectory(folder.resolve("silent"));
+        try (Stream<Path> files = Files.list(MODEL)) {
+            for (Path file : files.toList())
+                Files.copy(file, silent.resolve(file.getFileName()));
+        }
+        Path config = silent.resolve("config.json");
+        Files.writeString(config, Files.readString(config).replace("\"enable_audio_output\": true",
+                "\"enable_audio_output\": false"));
+        Outcome outcome = omni("run", "--model", silent, "--conversation", conversation("text"), "--audio-out",
+                folder.resolve("a.wav"));
+        assertThat(outcome.status()).isEqualTo(1);
+        assertThat(outcome.out()).isEmpty();
+        assertThat(outcome.err().lines())
+                .containsExactly("omni: --audio-out: " + silent + " has no Talker, so there is no speech");
+    }
+
+    @Test
+    @EnabledOnOs(OS.LINUX)
+    void theAnswerIsPrintedWhereItsSpeechCannotBeWritten() throws IOException {
+        Outcome outcome = omni("run", "--model", MODEL, "--conversation", conversation("text"), "--greedy",
+                "--thinker-max-new-tokens", 3, "--talker-max-new-tokens", 3, "--json", "--audio-out", "/dev/full");
+        assertThat(outcome.status()).isEqualTo(1);
+        assertThat(outcome.json().get("text").get(0).asText()).isNotEmpty();
+        assertThat(outcome.json().get("audio")).isEmpty();
+        assertThat(outcome.err().lines()).singleElement().asString()
+                .startsWith("omni: /dev/full: cannot be written: ");
+    }
+
+    @Test
+    void benchmarksCheckTheirFilesFirst() {
+        Path plot = folder.resolve("nowhere").resolve("a.svg");
+        assertFailsBeforeTheModelIsRead(plot + ": cannot be written, " + plot.getParent() + " is no folder", "bench",
+                "growth", "--plot", plot);
+        assertFailsBeforeTheModelIsRead(folder.resolve("no-model").resolve("config.json") + ": no such file", "bench",
+                "latency");
     }
 
     @Test
