@@ -1,5 +1,7 @@
 package io.omni.processor;
 
+import static java.util.Map.entry;
+
 import com.fasterxml.jackson.core.type.TypeReference;
 import com.fasterxml.jackson.databind.JsonNode;
 import java.net.URI;
@@ -13,11 +15,22 @@ import java.util.Map;
 /**
  * Reads conversations in upstream's JSON format: a list of messages, or a list of such lists. Content is a string or a
  * list of parts, a part one of {@code text}, {@code image}, {@code image_url}, {@code audio}, {@code audio_url},
- * {@code video} and {@code video_url}, its media an address or a path.
+ * {@code video} and {@code video_url}, its media an address or a path. A part has no options of its own.
  */
 public final class Conversations {
     private static final TypeReference<Map<String, Object>> OBJECT = new TypeReference<>() {
     };
+
+    /** What qwen-omni-utils reads of a part, and what there is here instead, for all parts. */
+    private static final Map<String, String> PART_OPTIONS = Map.ofEntries(
+            entry("fps", "; for all videos: --fps or ProcessorOptions.fps"),
+            entry("nframes", "; for all videos: ProcessorOptions.minFrames and maxFrames"),
+            entry("min_frames", "; for all videos: ProcessorOptions.minFrames"),
+            entry("max_frames", "; for all videos: ProcessorOptions.maxFrames"),
+            entry("min_pixels", "; for all media: ProcessorOptions.imageMinPixels and videoMinPixels"),
+            entry("max_pixels", "; for all media: ProcessorOptions.imageMaxPixels and videoMaxPixels"),
+            entry("total_pixels", ""), entry("resized_height", ""), entry("resized_width", ""),
+            entry("video_start", ""), entry("video_end", ""), entry("audio_start", ""), entry("audio_end", ""));
 
     private final Path mediaDir;
 
@@ -122,6 +135,7 @@ public final class Conversations {
             boolean untyped = type.isEmpty() && (part.has(kind) || part.has(kind + "_url"));
             if (!named && !untyped)
                 continue;
+            refuseOptions(part, at);
             MediaSource source = source(part, kind, at);
             return switch (kind) {
                 case "image" -> new Part.Image(source);
@@ -132,6 +146,15 @@ public final class Conversations {
         if (part.path("text").isTextual())
             return Part.text(part.get("text").textValue());
         throw wrong(at + ".type", part.path("type"), "text, image, audio or video");
+    }
+
+    /** Rather than answering as if an option were not there. */
+    private static void refuseOptions(JsonNode part, String at) {
+        part.properties().forEach(field -> {
+            String instead = PART_OPTIONS.get(field.getKey());
+            if (instead != null && !field.getValue().isNull())
+                throw wrong(at + "." + field.getKey(), field.getValue(), "no such option of a single part" + instead);
+        });
     }
 
     private MediaSource source(JsonNode part, String kind, String at) {

@@ -10,6 +10,8 @@ import java.util.List;
 import java.util.Map;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
 
 class ConversationsTest {
     private static final Path MEDIA = Path.of("/media");
@@ -121,6 +123,29 @@ class ConversationsTest {
         }
         assertThatThrownBy(() -> message(call.replace("assistant", "user") + "}"))
                 .hasMessageContaining("messages[0].content: found nothing");
+    }
+
+    @ParameterizedTest
+    @CsvSource(delimiter = '|', textBlock = """
+            fps            | found 2, expected no such option of a single part; for all videos: --fps or ProcessorOptions.fps
+            nframes        | found 2, expected no such option of a single part; for all videos: ProcessorOptions.minFrames and maxFrames
+            min_frames     | ProcessorOptions.minFrames
+            max_frames     | ProcessorOptions.maxFrames
+            min_pixels     | ProcessorOptions.imageMinPixels and videoMinPixels
+            max_pixels     | ProcessorOptions.imageMaxPixels and videoMaxPixels
+            total_pixels   | found 2, expected no such option of a single part
+            resized_height | found 2, expected no such option of a single part
+            resized_width  | found 2, expected no such option of a single part
+            video_start    | found 2, expected no such option of a single part
+            video_end      | found 2, expected no such option of a single part
+            audio_start    | found 2, expected no such option of a single part
+            audio_end      | found 2, expected no such option of a single part
+            """)
+    void optionsOfSinglePartsAreRefused(String option, String message) {
+        String part = "{\"type\": \"video\", \"video\": \"a.mp4\", \"" + option + "\": ";
+        assertThatThrownBy(() -> source(part + "2}")).isInstanceOf(ProcessorException.class)
+                .hasMessageStartingWith("messages[0].content[0]." + option + ": ").hasMessageEndingWith(message);
+        assertThat(source(part + "null}")).isInstanceOf(MediaSource.File.class);
     }
 
     @Test
