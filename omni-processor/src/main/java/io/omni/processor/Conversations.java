@@ -143,8 +143,11 @@ public final class Conversations {
                 default -> new Part.Video(source);
             };
         }
-        if (part.path("text").isTextual())
+        if (part.has("text") || part.path("type").asText("").equals("text")) {
+            if (!part.path("text").isTextual())
+                throw wrong(at + ".text", part.path("text"), "a string");
             return Part.text(part.get("text").textValue());
+        }
         throw wrong(at + ".type", part.path("type"), "text, image, audio or video");
     }
 
@@ -187,6 +190,8 @@ public final class Conversations {
     }
 
     private static List<ToolCall> toolCalls(JsonNode calls, String at) {
+        if (!calls.isArray() && !calls.isNull() && !calls.isMissingNode())
+            throw wrong(at, calls, "a list");
         List<ToolCall> list = new ArrayList<>();
         for (int i = 0; i < calls.size(); i++) {
             JsonNode call = calls.get(i).path("function").isObject() ? calls.get(i).get("function") : calls.get(i);

@@ -160,5 +160,14 @@ class ConversationsTest {
                 .hasMessageContaining("messages[0].content[0].type");
         assertThatThrownBy(() -> message("{\"role\": \"user\", \"content\": [{\"type\": \"image\", \"image\": 5}]}"))
                 .hasMessageContaining("messages[0].content[0].image: found 5");
+        for (String text : List.of("{\"type\": \"text\", \"text\": 5}", "{\"text\": 5}"))
+            assertThatThrownBy(() -> message("{\"role\": \"user\", \"content\": [" + text + "]}"))
+                    .hasMessage("messages[0].content[0].text: found 5, expected a string");
+        assertThatThrownBy(() -> message("{\"role\": \"user\", \"content\": [{\"type\": \"text\"}]}"))
+                .hasMessage("messages[0].content[0].text: found nothing, expected a string");
+        assertThatThrownBy(() -> message("{\"role\": \"user\", \"content\": [{}]}"))
+                .hasMessageContaining("messages[0].content[0].type: found nothing");
+        assertThatThrownBy(() -> message("{\"role\": \"assistant\", \"tool_calls\": {\"name\": \"f\"}}"))
+                .hasMessage("messages[0].tool_calls: found {\"name\":\"f\"}, expected a list");
     }
 }
