@@ -1,15 +1,20 @@
 package io.omni.processor;
 
+import static io.omni.processor.ProcessorException.quoted;
 import static java.util.Map.entry;
 
 import com.fasterxml.jackson.core.type.TypeReference;
 import com.fasterxml.jackson.databind.JsonNode;
 import java.net.URI;
 import java.net.URISyntaxException;
+import java.net.URLDecoder;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
 import java.nio.file.InvalidPathException;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Locale;
 import java.util.Map;
 
 /**
@@ -171,22 +176,44 @@ public final class Conversations {
                 return key.equals("base64")
                         ? new MediaSource.Encoded(MediaSource.data(";base64," + value.textValue()))
                         : source(value.textValue());
-            } catch (ProcessorException | InvalidPathException | URISyntaxException e) {
+            } catch (ProcessorException e) {
                 throw new ProcessorException(at + "." + key + ": " + e.getMessage(), e);
             }
         }
         throw wrong(at + "." + kind, part.path(kind), "a path or an address");
     }
 
-    private MediaSource source(String text) throws URISyntaxException {
-        if (text.startsWith("data:"))
-            return new MediaSource.Encoded(MediaSource.data(text.substring(5)));
-        if (text.startsWith("http://") || text.startsWith("https://"))
-            return MediaSource.of(new URI(text));
-        if (text.startsWith("file:")) {
-            return new MediaSource.File(Path.of(text.startsWith("file://") ? text.substring(7) : text.substring(5)));
+    private MediaSource source(String text) {
+        int colon = text.indexOf(':');
+        String scheme = colon < 0 ? "" : text.substring(0, colon).toLowerCase(Locale.ROOT);
+        String rest = text.substring(colon + 1);
+        try {
+            if (scheme.equals("data"))
+                return new MediaSource.Encoded(MediaSource.data(rest));
+            if (scheme.equals("file"))
+                return new MediaSource.File(decoded(rest.replaceFirst("^//((?i)localhost(?=/))?", "")));
+            if (scheme.length() > 1 && rest.startsWith("//")) // C://a.png is on a drive
+                return MediaSource.of(new URI(text.replace(" ", "%20")));
+            Path path = mediaDir.resolve(text);
+            if (text.length() < 256 || Files.exists(path))
+                return new MediaSource.File(path);
+        } catch (InvalidPathException | URISyntaxException e) {
+            throw new ProcessorException("found '" + quoted(text) + "', expected a path or an address", e);
         }
-        return new MediaSource.File(mediaDir.resolve(text));
+        throw new ProcessorException("found '" + quoted(text) + "' of " + text.length()
+                + " characters, expected a path or an address; base64 needs data:;base64, before it");
+    }
+
+    /** Addresses of files have %20 for a space, unless file:// was only put before a path. */
+    private Path decoded(String path) {
+        Path literal = mediaDir.resolve(path);
+        if (Files.exists(literal))
+            return literal;
+        try {
+            return mediaDir.resolve(URLDecoder.decode(path.replace("+", "%2B"), StandardCharsets.UTF_8));
+        } catch (IllegalArgumentException e) { // a % that stands for itself
+            return literal;
+        }
     }
 
     private static List<ToolCall> toolCalls(JsonNode calls, String at) {
@@ -207,9 +234,7 @@ public final class Conversations {
     }
 
     private static ProcessorException wrong(String at, JsonNode found, String expected) {
-        String shown = found.isMissingNode() ? "nothing" : found.toString();
-        if (shown.length() > 60)
-            shown = shown.substring(0, 60) + "…";
+        String shown = found.isMissingNode() ? "nothing" : quoted(found.toString());
         return new ProcessorException(at + ": found " + shown + ", expected " + expected);
     }
 }

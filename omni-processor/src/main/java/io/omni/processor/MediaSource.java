@@ -1,5 +1,7 @@
 package io.omni.processor;
 
+import static io.omni.processor.ProcessorException.quoted;
+
 import java.awt.image.BufferedImage;
 import java.net.URI;
 import java.nio.file.Path;
@@ -61,15 +63,17 @@ public sealed interface MediaSource {
             case "http", "https" -> new Remote(uri);
             case "data" -> new Encoded(data(uri.getRawSchemeSpecificPart()));
             default -> throw new ProcessorException(
-                    "media address '" + shortened(uri.toString()) + "': expected file:, http:, https: or data:");
+                    "media address '" + quoted(uri.toString()) + "': expected file:, http:, https: or data:");
         };
     }
 
     private static File file(URI uri) {
         try {
-            return new File(Path.of(uri));
+            return new File(Path.of("localhost".equalsIgnoreCase(uri.getAuthority())
+                    ? URI.create("file:" + uri.getRawPath())
+                    : uri));
         } catch (IllegalArgumentException e) {
-            throw new ProcessorException("media address '" + uri + "': " + e.getMessage(), e);
+            throw new ProcessorException("media address '" + quoted(uri.toString()) + "': " + e.getMessage(), e);
         }
     }
 
@@ -77,17 +81,13 @@ public sealed interface MediaSource {
     static byte[] data(String content) {
         int comma = content.indexOf(',');
         if (comma < 0 || !content.substring(0, comma).endsWith(";base64")) {
-            throw new ProcessorException("data URI '" + shortened(content) + "': expected ';base64,' and base64 text");
+            throw new ProcessorException("data URI '" + quoted(content) + "': expected ';base64,' and base64 text");
         }
         try {
             return Base64.getMimeDecoder().decode(content.substring(comma + 1).replace("%2B", "+").replace("%2F", "/")
                     .replace("%3D", "="));
         } catch (IllegalArgumentException e) {
-            throw new ProcessorException("data URI '" + shortened(content) + "': " + e.getMessage(), e);
+            throw new ProcessorException("data URI '" + quoted(content) + "': " + e.getMessage(), e);
         }
-    }
-
-    private static String shortened(String text) {
-        return text.length() <= 40 ? text : text.substring(0, 40) + "…";
     }
 }

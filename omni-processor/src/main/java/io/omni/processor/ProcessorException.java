@@ -20,6 +20,11 @@ public final class ProcessorException extends RuntimeException {
         super(oneLine(message), cause);
     }
 
+    /** As much of a text as a message may quote. */
+    static String quoted(String text) {
+        return text.length() <= 60 ? text : text.substring(0, 60) + "…";
+    }
+
     private static String oneLine(String message) {
         return message.strip().replaceAll("\\s*\\R\\s*", " ");
     }

@@ -4,6 +4,7 @@ import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import java.io.IOException;
+import java.net.URI;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
@@ -81,6 +82,48 @@ class ConversationsTest {
         assertThatThrownBy(() -> Conversations.read(one + "\n" + one, MEDIA)).isInstanceOf(ProcessorException.class)
                 .hasMessage("messages, line 2, column 1: found more behind the end of the JSON, expected nothing");
         assertThatThrownBy(() -> Conversations.read(one + "]", MEDIA)).hasMessageContaining("Unexpected close marker");
+    }
+
+    @Test
+    void schemesInAnyCaseAndNoOthers() {
+        assertThat(image("HTTPS://host/a b.png"))
+                .isEqualTo(new MediaSource.Remote(URI.create("HTTPS://host/a%20b.png")));
+        assertThat(image("Data:image/png;base64,AQID")).isInstanceOf(MediaSource.Encoded.class);
+        assertThat(image("FILE:/media/a.png")).isEqualTo(new MediaSource.File(Path.of("/media/a.png")));
+        assertThat(image("12:30.png")).isEqualTo(new MediaSource.File(Path.of("/media/12:30.png")));
+        assertThatThrownBy(() -> image("ftp://host/a.png")).isInstanceOf(ProcessorException.class)
+                .hasMessage("messages[0].content[0].image: media address 'ftp://host/a.png': expected file:, http:,"
+                        + " https: or data:");
+        assertThatThrownBy(() -> image("http://host/a|b")).isInstanceOf(ProcessorException.class).hasMessage(
+                "messages[0].content[0].image: found 'http://host/a|b', expected a path or an address");
+    }
+
+    @Test
+    void addressesOfFilesAreDecodedUnlessTheyAreThere(@TempDir Path dir) throws IOException {
+        Path spaced = Files.createFile(dir.resolve("a b+.png"));
+        Path percent = Files.createFile(dir.resolve("100%20.png"));
+        for (String start : List.of("file://", "file:", "file://localhost")) {
+            assertThat(image(start + dir + "/a%20b+.png")).isEqualTo(new MediaSource.File(spaced));
+            assertThat(image(start + dir + "/100%20.png")).isEqualTo(new MediaSource.File(percent));
+            assertThat(image(start + dir + "/100%.png")).isEqualTo(new MediaSource.File(dir.resolve("100%.png")));
+        }
+        assertThat(image("file://a.png")).isEqualTo(new MediaSource.File(Path.of("/media/a.png")));
+        assertThat(MediaSource.of(URI.create("file://localhost/a%20b.png")))
+                .isEqualTo(new MediaSource.File(Path.of("/a b.png")));
+    }
+
+    private static MediaSource image(String address) {
+        return source("{\"type\": \"image\", \"image\": \"" + address + "\"}");
+    }
+
+    @Test
+    void messagesQuoteLittle() {
+        String base64 = "iVBORw0KGgo/".repeat(10_000);
+        for (String image : List.of(base64, base64 + "\\u0000", "data:" + base64, "http://host/|" + base64))
+            assertThatThrownBy(() -> image(image)).isInstanceOf(ProcessorException.class)
+                    .hasMessageContaining("iVBORw0KGgo/iVBOR").message().hasSizeLessThan(250);
+        assertThatThrownBy(() -> image(base64)).hasMessageContaining("base64 needs data:;base64, before it");
+        assertThatThrownBy(() -> MediaSource.of(URI.create("file://host/" + base64))).message().hasSizeLessThan(250);
     }
 
     @Test
