@@ -2,10 +2,12 @@ package io.omni.processor;
 
 import java.io.IOException;
 import java.io.InputStream;
+import java.net.ConnectException;
 import java.net.URI;
 import java.net.http.HttpClient;
 import java.net.http.HttpRequest;
 import java.net.http.HttpResponse;
+import java.nio.channels.UnresolvedAddressException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
@@ -105,11 +107,19 @@ final class MediaFetcher {
                 }
                 return bytes;
             }
+        } catch (ConnectException e) {
+            String problem = isUnresolved(e) ? "unknown host " + uri.getHost() : "connection refused";
+            throw new ProcessorException(uri + ": cannot be fetched: " + problem, e);
         } catch (IOException | IllegalArgumentException e) {
-            throw new ProcessorException(uri + ": cannot be fetched: " + e, e);
+            String problem = e.getMessage() == null ? e.toString() : e.getMessage();
+            throw new ProcessorException(uri + ": cannot be fetched: " + problem, e);
         } catch (InterruptedException e) {
             Thread.currentThread().interrupt();
             throw new ProcessorException(uri + ": interrupted while fetching", e);
         }
+    }
+
+    private static boolean isUnresolved(Throwable e) {
+        return e != null && (e instanceof UnresolvedAddressException || isUnresolved(e.getCause()));
     }
 }

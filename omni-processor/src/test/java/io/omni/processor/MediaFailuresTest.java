@@ -7,6 +7,7 @@ import com.sun.net.httpserver.HttpServer;
 import java.io.IOException;
 import java.net.InetAddress;
 import java.net.InetSocketAddress;
+import java.net.ServerSocket;
 import java.net.URI;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -150,6 +151,18 @@ class MediaFailuresTest {
         } finally {
             server.stop(0);
         }
+    }
+
+    @Test
+    void hostsThatDoNotAnswer() throws IOException {
+        int free;
+        try (ServerSocket socket = new ServerSocket(0)) {
+            free = socket.getLocalPort();
+        }
+        assertRefuses(Part.image(URI.create("http://127.0.0.1:" + free + "/a.png")),
+                "cannot be fetched: connection refused");
+        assertRefuses(Part.image(URI.create("http://no.invalid/a.png")), "cannot be fetched: unknown host no.invalid");
+        assertRefuses(Part.image(URI.create("http:///a.png")), "cannot be fetched: unsupported URI http:///a.png");
     }
 
     @Test
