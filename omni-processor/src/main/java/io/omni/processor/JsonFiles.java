@@ -26,7 +26,9 @@ final class JsonFiles {
 
     static JsonNode read(Path file) {
         try {
-            return parse(Files.readString(file), file.toString());
+            String text = Files.readString(file);
+            boolean marked = text.startsWith("\uFEFF"); // as some editors begin UTF-8
+            return parse(marked ? text.substring(1) : text, file.toString());
         } catch (NoSuchFileException e) {
             throw new ProcessorException(file + ": no such file", e);
         } catch (CharacterCodingException e) {

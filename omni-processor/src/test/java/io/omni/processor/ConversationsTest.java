@@ -5,6 +5,8 @@ import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import java.io.IOException;
 import java.net.URI;
+import java.nio.charset.Charset;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
@@ -124,6 +126,19 @@ class ConversationsTest {
                     .hasMessageContaining("iVBORw0KGgo/iVBOR").message().hasSizeLessThan(250);
         assertThatThrownBy(() -> image(base64)).hasMessageContaining("base64 needs data:;base64, before it");
         assertThatThrownBy(() -> MediaSource.of(URI.create("file://host/" + base64))).message().hasSizeLessThan(250);
+    }
+
+    @Test
+    void filesInUtf8WithOrWithoutItsMark(@TempDir Path dir) throws IOException {
+        Path file = dir.resolve("talk.json");
+        String json = "[{\"role\": \"user\", \"content\": \"grüß\"}]";
+        Files.writeString(file, "\uFEFF" + json);
+        assertThat(Conversations.read(file, dir).getFirst().getFirst().content()).containsExactly(Part.text("grüß"));
+        for (Charset other : List.of(StandardCharsets.ISO_8859_1, StandardCharsets.UTF_16)) {
+            Files.writeString(file, json, other);
+            assertThatThrownBy(() -> Conversations.read(file, dir)).isInstanceOf(ProcessorException.class)
+                    .hasMessage(file + ": is no text in UTF-8");
+        }
     }
 
     @Test
