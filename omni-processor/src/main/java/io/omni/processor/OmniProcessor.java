@@ -86,34 +86,43 @@ public final class OmniProcessor implements AutoCloseable {
      */
     public List<ModelInputs> process(List<List<Message>> conversations, ProcessorOptions options) {
         List<ModelInputs> inputs = new ArrayList<>();
-        for (List<Message> conversation : conversations) inputs.add(processOne(conversation, options));
+        for (int i = 0; i < conversations.size(); i++) {
+            String at = conversations.size() == 1 ? "messages" : "messages[" + i + "]";
+            inputs.add(processOne(conversations.get(i), at, options));
+        }
         return inputs;
     }
 
-    private ModelInputs processOne(List<Message> conversation, ProcessorOptions options) {
+    /** A sound and what to call it in messages. */
+    private record Sound(String name, float[] samples) {}
+
+    private ModelInputs processOne(List<Message> conversation, String at, ProcessorOptions options) {
         if (conversation.isEmpty())
-            throw new ProcessorException("messages: found none, expected at least one");
+            throw new ProcessorException(at + ": found none, expected at least one");
         String prompt = render(conversation, options);
         MediaFetcher fetcher = new MediaFetcher(options);
         VisionConfig imageConfig = files.image().withPixels(options.imageMinPixels(), options.imageMaxPixels());
         VisionConfig videoConfig = files.video().withPixels(options.videoMinPixels(), options.videoMaxPixels())
                 .withFrames(options.minFrames(), options.maxFrames());
-        List<float[]> sounds = new ArrayList<>();
+        List<Sound> sounds = new ArrayList<>();
         List<VisualFeatures> images = new ArrayList<>();
         List<VisualFeatures> videos = new ArrayList<>();
-        for (Message message : conversation) {
-            for (Part part : message.content()) {
-                switch (part) {
+        for (int m = 0; m < conversation.size(); m++) {
+            List<Part> parts = conversation.get(m).content();
+            for (int p = 0; p < parts.size(); p++) {
+                String place = at + "[" + m + "].content[" + p + "]";
+                switch (parts.get(p)) {
                     case Part.Text _ -> {
                     }
-                    case Part.Image image -> images.add(image(image.source(), fetcher, imageConfig));
-                    case Part.Audio audio -> sounds.add(sound(audio.source(), fetcher));
+                    case Part.Image image ->
+                        images.add(image(image.source(), name(image.source(), place), fetcher, imageConfig));
+                    case Part.Audio audio -> sounds.add(sound(audio.source(), name(audio.source(), place), fetcher));
                     case Part.Video video -> {
-                        String name = video.source().toString();
+                        String name = name(video.source(), place);
                         Function<Path, VisualFeatures> read = file -> {
                             VisualFeatures frames = VideoReader.read(file, name, videoConfig, options.fps());
                             if (options.useAudioInVideo())
-                                sounds.add(AudioReader.readTrack(file, name, files.audio().rate()));
+                                sounds.add(new Sound(name, AudioReader.readTrack(file, name, files.audio().rate())));
                             return frames;
                         };
                         videos.add(fetcher.withFile(video.source(), read));
@@ -127,8 +136,14 @@ public final class OmniProcessor implements AutoCloseable {
         return new ModelInputs(prompt, tokenizer.encode(expanded), audios, images, videos, options.useAudioInVideo());
     }
 
-    private static VisualFeatures image(MediaSource source, MediaFetcher fetcher, VisionConfig config) {
-        String name = source.toString();
+    /** What to call a medium in messages: its address, or where it stands. */
+    private static String name(MediaSource source, String place) {
+        return source instanceof MediaSource.File || source instanceof MediaSource.Remote
+                ? source.toString()
+                : place + ", " + source;
+    }
+
+    private static VisualFeatures image(MediaSource source, String name, MediaFetcher fetcher, VisionConfig config) {
         RgbImage image = source instanceof MediaSource.Pixels pixels
                 ? ImageReader.rgb(pixels.image())
                 : ImageReader.read(fetcher.bytes(source), name);
@@ -137,26 +152,25 @@ public final class OmniProcessor implements AutoCloseable {
         return Patches.cut(List.of(ImageResize.resize(image, size[1], size[0])), config, 0);
     }
 
-    private float[] sound(MediaSource source, MediaFetcher fetcher) {
+    private Sound sound(MediaSource source, String name, MediaFetcher fetcher) {
         int rate = files.audio().rate();
-        if (!(source instanceof MediaSource.Samples given)) {
-            return fetcher.withFile(source, file -> AudioReader.read(file, source.toString(), rate));
-        }
+        if (!(source instanceof MediaSource.Samples given))
+            return new Sound(name, fetcher.withFile(source, file -> AudioReader.read(file, name, rate)));
         if (given.samples().length == 0)
-            throw new ProcessorException("audio: found no samples");
-        return Resampler.resample(given.samples(), given.sampleRate(), rate);
+            throw new ProcessorException(name + ": found no samples");
+        return new Sound(name, Resampler.resample(given.samples(), given.sampleRate(), rate));
     }
 
-    private List<AudioFeatures> spectrograms(List<float[]> sounds) {
+    private List<AudioFeatures> spectrograms(List<Sound> sounds) {
         int longest = 0;
-        for (float[] sound : sounds) longest = Math.max(longest, sound.length);
+        for (Sound sound : sounds) longest = Math.max(longest, sound.samples().length);
         if (!sounds.isEmpty() && longest < mel.shortest()) {
-            throw new ProcessorException(
-                    "audio: found " + longest + " samples at " + files.audio().rate() + " Hz, expected at least "
-                            + mel.shortest());
+            throw new ProcessorException(sounds.getFirst().name() + ": too short, found "
+                    + sounds.getFirst().samples().length + " samples at " + files.audio().rate()
+                    + " Hz, expected at least " + mel.shortest());
         }
         int padded = longest;
-        return sounds.stream().map(sound -> mel.features(sound, padded)).toList();
+        return sounds.stream().map(sound -> mel.features(sound.samples(), padded)).toList();
     }
 
     /** The inputs in upstream's padded layout. */

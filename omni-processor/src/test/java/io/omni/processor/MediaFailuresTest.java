@@ -75,10 +75,29 @@ class MediaFailuresTest {
         assertRefuses(Part.audio(new float[0], 16000), "no samples");
         assertRefuses(Part.audio(new float[200], 16000), "200 samples", "201");
         byte[] wav = Files.readAllBytes(Reference.MEDIA.resolve("sweep_16k.wav"));
+        byte[] brief = Arrays.copyOf(wav, 44 + 2 * 150);
+        brief[40] = (byte) 0x2c; // 300 bytes
+        brief[41] = 1;
+        Arrays.fill(brief, 42, 44, (byte) 0);
+        assertRefuses(Part.audio(Files.write(dir.resolve("brief.wav"), brief)),
+                "brief.wav: too short, found 150 samples");
         byte[] header = Arrays.copyOf(wav, 44);
         Arrays.fill(header, 40, 44, (byte) 0);
         assertRefuses(Part.audio(Files.write(dir.resolve("empty.wav"), header)), "empty.wav");
         assertThat(process(Part.audio(new float[201], 16000)).audios().getFirst().frames()).isEqualTo(1);
+    }
+
+    @Test
+    void mediaWithoutAnAddressAreNamedByTheirPlace() {
+        Part junk = Part.image(URI.create("data:image/png;base64,AQID"));
+        assertRefuses(junk, "messages[0].content[0], media of 3 bytes: ");
+        List<Message> hi = List.of(Message.user("hi"));
+        for (Part part : List.of(junk, Part.audio(URI.create("data:audio/wav;base64,AQID")),
+                Part.video(URI.create("data:video/mp4;base64,AQID")), Part.audio(new float[0], 16000)))
+            assertThatThrownBy(() -> processor.process(
+                    List.of(hi, List.of(Message.system("hi"), Message.user(Part.text("hi"), part))),
+                    ProcessorOptions.defaults())).isInstanceOf(ProcessorException.class)
+                    .hasMessageStartingWith("messages[1][1].content[1], ");
     }
 
     @Test
