@@ -8,6 +8,7 @@ import java.io.IOException;
 import java.io.PrintWriter;
 import java.io.StringWriter;
 import java.io.Writer;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.stream.Stream;
@@ -286,6 +287,23 @@ class OmniCliTest {
                 "growth", "--plot", plot);
         assertFailsBeforeTheModelIsRead(folder.resolve("no-model").resolve("config.json") + ": no such file", "bench",
                 "latency");
+    }
+
+    @Test
+    @EnabledOnOs({OS.LINUX, OS.MAC})
+    void theScriptFindsItsFolderThroughLinks() throws Exception {
+        Path home = Files.createDirectory(folder.resolve("home")).toRealPath();
+        Path script = Files.copy(Path.of("..", "omni"), home.resolve("omni"));
+        Path build = Files.writeString(home.resolve("mvnw"), "#!/bin/sh\necho built in \"$PWD\"\nexit 1\n");
+        assertThat(build.toFile().setExecutable(true)).isTrue();
+        Path link = Files.createSymbolicLink(folder.resolve("first"), script);
+        Path further = Files.createSymbolicLink(folder.resolve("second"), link.getFileName());
+        ProcessBuilder command = new ProcessBuilder("sh", further.toString(), "help").redirectErrorStream(true);
+        command.environment().put("JAVA_HOME", System.getProperty("java.home"));
+        Process process = command.start();
+        assertThat(new String(process.getInputStream().readAllBytes(), StandardCharsets.UTF_8))
+                .contains("built in " + home);
+        assertThat(process.waitFor()).isEqualTo(1);
     }
 
     @Test
