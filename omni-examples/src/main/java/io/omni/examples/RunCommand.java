@@ -138,8 +138,12 @@ final class RunCommand implements Callable<Integer> {
     }
 
     private void expectPositive(String option, Number value) {
-        if (value != null && !(value.doubleValue() > 0))
+        if (value == null)
+            return;
+        if (!(value.doubleValue() > 0))
             throw new ParameterException(spec.commandLine(), option + " is " + value + ", expected more than 0");
+        if (Double.isInfinite(value.doubleValue()))
+            throw new ParameterException(spec.commandLine(), option + " is " + value + ", expected a finite number");
     }
 
     /** Where the speech of each answer goes. */

@@ -160,6 +160,7 @@ class OmniCliTest {
             run --model x --conversation x --kv-cache q5                | '--kv-cache': expected one of [F32, Q8] (case-insensitive) but was 'q5'
             run --model x --conversation x --backend abacus             | unknown backend 'abacus', expected one of
             run --model x --conversation x --fps 0                      | --fps is 0.0, expected more than 0
+            run --model x --conversation x --fps Infinity               | --fps is Infinity, expected a finite number
             run --model x --conversation x --thinker-max-new-tokens 0   | --thinker-max-new-tokens is 0, expected more than 0
             run --model x --conversation x --talker-max-new-tokens -1   | --talker-max-new-tokens is -1, expected more than 0
             run --model x --conversation x --no-audio --speaker Ethan   | --speaker with --no-audio
