@@ -117,16 +117,19 @@ public final class Conversations {
     }
 
     /**
-     * Upstream turns {@code image_url} parts into {@code image} parts before the template sees them. Templates pass over
-     * a part that is a string.
+     * Upstream turns {@code image_url} parts into {@code image} parts before the template sees them. Templates do not know
+     * {@code video_url} either, and pass over a part that is a string.
      */
     private static Map<String, Object> view(JsonNode part) {
         if (part.isTextual())
             return Message.ordered("type", "text", "text", part.textValue());
-        if (!part.path("type").asText().equals("image_url") || !part.has("image_url"))
-            return JsonFiles.JSON.convertValue(part, OBJECT);
-        JsonNode image = part.get("image_url");
-        return Message.ordered("type", "image", "url", (image.isObject() ? image.path("url") : image).asText());
+        String type = part.path("type").asText("");
+        for (String kind : List.of("image", "video")) {
+            JsonNode url = part.path(kind + "_url");
+            if (!url.isMissingNode() && (type.isEmpty() || type.equals(kind + "_url")))
+                return Message.ordered("type", kind, "url", (url.isObject() ? url.path("url") : url).asText());
+        }
+        return JsonFiles.JSON.convertValue(part, OBJECT);
     }
 
     private Part part(JsonNode part, String at) {

@@ -151,11 +151,16 @@ class ConversationsTest {
         assertThat(message.toolCalls().getFirst().name()).isEqualTo("f");
     }
 
-    @Test
-    void imageUrlsBecomeImagesForTheTemplateAsUpstream() {
-        Message message = message(
-                "{\"role\": \"user\", \"content\": [{\"type\": \"image_url\", \"image_url\": {\"url\": \"a.png\"}}]}");
-        assertThat(message.templateView()).containsEntry("content", List.of(Map.of("type", "image", "url", "a.png")));
+    @ParameterizedTest
+    @CsvSource(textBlock = """
+            image, '"type": "image_url", '
+            video, '"type": "video_url", '
+            video, ''
+            """)
+    void addressesOfImagesAndVideosGetAPlaceInTheTemplate(String kind, String type) {
+        Message message = message("{\"role\": \"user\", \"content\": [{" + type + "\"" + kind
+                + "_url\": {\"url\": \"a.bin\"}}]}");
+        assertThat(message.templateView()).containsEntry("content", List.of(Map.of("type", kind, "url", "a.bin")));
     }
 
     @Test
