@@ -7,6 +7,7 @@ import java.io.PrintWriter;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.Locale;
 import picocli.CommandLine;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Option;
@@ -33,6 +34,7 @@ public final class OmniCli {
 
     /** Runs a command line; returns its exit status: 0, 1 for a failure, 2 for a wrong command line. */
     static int run(PrintWriter out, PrintWriter err, String... args) {
+        Locale.setDefault(Locale.Category.FORMAT, Locale.ROOT); // numbers are the same everywhere
         OmniCli cli = new OmniCli();
         CommandLine commandLine = new CommandLine(cli);
         commandLine.setOut(out).setErr(err).setCaseInsensitiveEnumValuesAllowed(true);

@@ -11,6 +11,7 @@ import java.io.Writer;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.Locale;
 import java.util.stream.Stream;
 import javax.sound.sampled.AudioSystem;
 import org.junit.jupiter.api.Test;
@@ -92,12 +93,14 @@ class OmniCliTest {
 
     @Test
     void runStreamsTextAndWritesSpeechToAFile() throws Exception {
+        Locale.setDefault(Locale.Category.FORMAT, Locale.GERMANY);
         Path wav = folder.resolve("answer.wav");
         Outcome outcome = omni("run", "--model", MODEL, "--conversation", conversation("text"), "--greedy",
                 "--thinker-max-new-tokens", 12, "--talker-max-new-tokens", 14, "--speaker", "CHELSIE", "--audio-out",
                 wav);
         assertThat(outcome.status()).as(outcome.err()).isZero();
         assertThat(outcome.out()).startsWith(" die testwattrffect").endsWith(System.lineSeparator());
+        assertThat(outcome.err()).startsWith("1.02 s of speech in " + wav);
         try (var sound = AudioSystem.getAudioInputStream(wav.toFile())) {
             assertThat(sound.getFormat().getSampleRate()).isEqualTo(24_000);
             assertThat(sound.getFrameLength()).isEqualTo(24_405);
