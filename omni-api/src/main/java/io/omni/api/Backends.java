@@ -4,6 +4,7 @@ import io.omni.api.BackendProvider.Availability.Available;
 import io.omni.api.BackendProvider.Availability.Unavailable;
 import java.util.Comparator;
 import java.util.List;
+import java.util.ServiceConfigurationError;
 import java.util.ServiceLoader;
 import java.util.stream.Collectors;
 
@@ -14,12 +15,23 @@ public final class Backends {
 
     private Backends() {}
 
-    /** Every provider found, the preferred one first. */
+    /**
+     * Every provider found, the preferred one first.
+     *
+     * @throws BackendException
+     *             if a jar names a provider that cannot be made
+     */
     public static List<BackendProvider> providers() {
-        return ServiceLoader.load(BackendProvider.class, Backends.class.getClassLoader()).stream()
-                .map(ServiceLoader.Provider::get).sorted(Comparator.comparingInt(BackendProvider::priority).reversed()
-                        .thenComparing(BackendProvider::name))
-                .toList();
+        try {
+            return ServiceLoader.load(BackendProvider.class, Backends.class.getClassLoader()).stream()
+                    .map(ServiceLoader.Provider::get)
+                    .sorted(Comparator.comparingInt(BackendProvider::priority).reversed()
+                            .thenComparing(BackendProvider::name))
+                    .toList();
+        } catch (ServiceConfigurationError e) {
+            throw new BackendException("a jar on the class path names a backend that is not there: " + e.getMessage(),
+                    e);
+        }
     }
 
     /**

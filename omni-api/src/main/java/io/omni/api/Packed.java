@@ -11,6 +11,7 @@ import java.util.Arrays;
  */
 public record Packed(int... offsets) {
     public Packed {
+        offsets = offsets.clone();
         if (offsets.length == 0 || offsets[0] != 0)
             throw new IllegalArgumentException("offsets " + Arrays.toString(offsets) + ": expected to start at 0");
         for (int i = 1; i < offsets.length; i++)

@@ -24,6 +24,7 @@ public record Sampling(boolean doSample, float temperature, int topK, float topP
     public static final float LEAST_TEMPERATURE = 1e-30f;
 
     public Sampling {
+        suppressTokens = suppressTokens.clone();
         // below, logits that differ become infinite together
         if (!(temperature >= LEAST_TEMPERATURE))
             throw new IllegalArgumentException(

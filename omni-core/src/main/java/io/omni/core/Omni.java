@@ -159,6 +159,7 @@ public final class Omni implements AutoCloseable {
         public Omni load(Path directory) {
             if (!Files.isDirectory(directory))
                 throw new CheckpointException(directory + ": no such folder");
+            ProcessorOptions settings = processor.build();
             BackendOptions options = new BackendOptions(threads, properties);
             Backend chosen = backend != null
                     ? backend
@@ -175,11 +176,13 @@ public final class Omni implements AutoCloseable {
                 OmniModel loaded = injector.getInstance(OmniModel.class);
                 undo.push(loaded::close);
                 warming.read(reader);
-                return new Omni(reader, loaded, processor.build(), backend == null ? chosen : null);
+                return new Omni(reader, loaded, settings, backend == null ? chosen : null);
             } catch (RuntimeException | Error e) {
                 undo.forEach(Runnable::run);
                 boolean guice = e instanceof CreationException || e instanceof ProvisionException;
                 if (guice && e.getCause() instanceof RuntimeException cause)
+                    throw cause;
+                if (guice && e.getCause() instanceof Error cause)
                     throw cause;
                 throw e;
             }

@@ -13,6 +13,7 @@ import java.util.Iterator;
 import java.util.List;
 import javax.imageio.ImageIO;
 import javax.imageio.stream.ImageInputStream;
+import javax.imageio.stream.MemoryCacheImageInputStream;
 import org.w3c.dom.Node;
 
 /**
@@ -31,7 +32,8 @@ final class ImageReader {
         } catch (IOException e) {
             throw new ProcessorException(name + ": no temporary file for it: " + e, e);
         }
-        try (ImageInputStream in = ImageIO.createImageInputStream(new ByteArrayInputStream(PlainColours.of(file)))) {
+        // not ImageIO's own choice, which writes to a temporary file
+        try (ImageInputStream in = new MemoryCacheImageInputStream(new ByteArrayInputStream(PlainColours.of(file)))) {
             Iterator<javax.imageio.ImageReader> readers = ImageIO.getImageReaders(in);
             if (!readers.hasNext())
                 throw new ProcessorException(name + ": is no image of a known format");

@@ -25,10 +25,6 @@ final class MediaFile implements AutoCloseable {
     private static final String FORMATS = "wav,w64,flac,mp3,aac,ac3,eac3,ogg,aiff,caf,au,amr,asf,avi,flv,gif,"
             + "matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,mpeg,mpegts,mpegvideo,ivf,wv,ape,tta,opus,webp_pipe";
 
-    static {
-        av_log_set_level(AV_LOG_QUIET);
-    }
-
     private final Path path;
     private final String name;
     private AVFormatContext format;
@@ -45,10 +41,14 @@ final class MediaFile implements AutoCloseable {
         this.path = path;
         this.name = name;
         try {
+            av_log_set_level(AV_LOG_QUIET); // for the whole process
             open(type);
         } catch (RuntimeException e) {
             close();
             throw e;
+        } catch (LinkageError e) {
+            throw new ProcessorException("FFmpeg's native library does not load, which org.bytedeco:ffmpeg has for each"
+                    + " platform in a jar of its own: " + e.getMessage(), e);
         }
     }
 

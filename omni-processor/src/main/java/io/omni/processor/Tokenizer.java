@@ -26,16 +26,25 @@ public final class Tokenizer implements AutoCloseable {
         }
         bundledLibraryOnly();
         byte[] json = definition.toString().getBytes(StandardCharsets.UTF_8);
+        Thread thread = Thread.currentThread();
+        ClassLoader loader = thread.getContextClassLoader();
         try {
+            // DJL looks for a file of its jar there
+            thread.setContextClassLoader(HuggingFaceTokenizer.class.getClassLoader());
             tokenizer = HuggingFaceTokenizer.newInstance(
                     new ByteArrayInputStream(json),
                     Map.of("truncation", "false", "padding", "false", "addSpecialTokens", "true"));
         } catch (IOException | RuntimeException | LinkageError e) {
-            throw new ProcessorException("tokenizer: " + e.getMessage(), e);
+            Throwable root = e;
+            while (root.getCause() != null)
+                root = root.getCause();
+            throw new ProcessorException("tokenizer: " + e.getMessage() + (root == e ? "" : " " + root), e);
+        } finally {
+            thread.setContextClassLoader(loader);
         }
     }
 
-    /** DJL would else report to its makers and, on a machine with a GPU, download another build of the library. */
+    /** For the whole process: DJL would else report to its makers and, on a machine with a GPU, download another build of the library. */
     private static void bundledLibraryOnly() {
         if (System.getProperty("ai.djl.offline") == null)
             System.setProperty("ai.djl.offline", "true");

@@ -38,6 +38,9 @@ final class DriverProbe {
             library = SymbolLookup.libraryLookup(LIBRARY, Arena.global());
         } catch (IllegalArgumentException e) {
             return new Availability.Unavailable("no NVIDIA driver: " + LIBRARY + " not found");
+        } catch (IllegalCallerException e) {
+            return new Availability.Unavailable(
+                    "native access is denied: start java with --enable-native-access=ALL-UNNAMED");
         }
         try (Arena arena = Arena.ofConfined()) {
             return new DriverProbe(library, arena).card();

@@ -49,9 +49,11 @@ public final class OnnxBackendProvider implements BackendProvider {
         try {
             OrtEnvironment.getAvailableProviders();
             return new Availability.Available(OnnxBackend.host());
-        } catch (UnsatisfiedLinkError | NoClassDefFoundError | ExceptionInInitializerError
-                | IllegalStateException e) {
-            return new Availability.Unavailable("ONNX Runtime's native library does not load: " + e.getMessage());
+        } catch (LinkageError | IllegalStateException e) {
+            Throwable root = e;
+            while (root.getCause() != null)
+                root = root.getCause();
+            return new Availability.Unavailable("ONNX Runtime's native library does not load: " + root.getMessage());
         }
     }
 
