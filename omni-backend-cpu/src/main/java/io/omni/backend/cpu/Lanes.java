@@ -87,17 +87,8 @@ final class Lanes {
         return FloatVector.fromMemorySegment(F, ALL, address, ORDER);
     }
 
-    /** The first lanes only, the others 0. */
-    static FloatVector load(long address, VectorMask<Float> mask) {
-        return FloatVector.fromMemorySegment(F, ALL, address, ORDER, mask);
-    }
-
     static void store(FloatVector v, long address) {
         v.intoMemorySegment(ALL, address, ORDER);
-    }
-
-    static void store(FloatVector v, long address, VectorMask<Float> mask) {
-        v.intoMemorySegment(ALL, address, ORDER, mask);
     }
 
     /** Lanes {@code n}, counted from 0, and beyond are off. */
@@ -115,10 +106,6 @@ final class Lanes {
 
     static FloatVector loadF16(long address) {
         return f16(ShortVector.fromMemorySegment(S, ALL, address, ORDER));
-    }
-
-    static FloatVector loadF16(long address, int n) {
-        return f16(ShortVector.fromMemorySegment(S, ALL, address, ORDER, S.indexInRange(0, n)));
     }
 
     private static FloatVector bf16(ShortVector bits) {

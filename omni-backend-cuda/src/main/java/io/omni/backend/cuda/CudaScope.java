@@ -19,10 +19,6 @@ final class CudaScope implements Scope {
         this.enclosing = enclosing;
     }
 
-    CudaScope enclosing() {
-        return enclosing;
-    }
-
     CudaTensor add(CudaTensor tensor) {
         tensor.scope = this;
         tensors.add(tensor);

@@ -25,8 +25,6 @@ interface Driver extends AutoCloseable {
     /** Host memory that the card can copy from and to while the host goes on. */
     MemorySegment pinned(long bytes);
 
-    void freePinned(MemorySegment memory);
-
     long newStream();
 
     void synchronize(long stream);

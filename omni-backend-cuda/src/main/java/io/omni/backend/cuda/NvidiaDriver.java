@@ -160,11 +160,6 @@ final class NvidiaDriver implements Driver {
     }
 
     @Override
-    public void freePinned(MemorySegment memory) {
-        check(cuMemFreeHost(pinned.remove(memory.address())), "freeing pinned memory");
-    }
-
-    @Override
     public synchronized long newStream() {
         CUstream stream = new CUstream();
         check(cuStreamCreate(stream, CUstream_flags.CU_STREAM_NON_BLOCKING), "making a stream");

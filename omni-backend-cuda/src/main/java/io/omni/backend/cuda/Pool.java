@@ -76,11 +76,6 @@ final class Pool implements AutoCloseable {
         return held;
     }
 
-    /** Bytes that tensors, weights and caches have. */
-    synchronized long inUse() {
-        return inUse;
-    }
-
     @Override
     public synchronized void close() {
         slabs.forEach(s -> driver.free(s.slab));

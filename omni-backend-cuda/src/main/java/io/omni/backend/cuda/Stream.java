@@ -99,10 +99,6 @@ final class Stream {
         return 1L << number;
     }
 
-    int number() {
-        return number;
-    }
-
     /** Operations issued so far. */
     long issued() {
         return issued;

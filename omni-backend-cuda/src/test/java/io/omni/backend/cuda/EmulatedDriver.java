@@ -123,9 +123,6 @@ final class EmulatedDriver implements Driver {
     }
 
     @Override
-    public void freePinned(MemorySegment segment) {}
-
-    @Override
     public synchronized long newStream() {
         streams.add(new Queue());
         return streams.size() - 1;
