@@ -44,6 +44,9 @@ public final class Conversations {
     }
 
     /**
+     * Reads the conversations of a file. Their media may name any file and any http(s) address that this process can
+     * read, relative to {@code mediaDir} or not: a server must not pass on conversations of strangers unchecked.
+     *
      * @param file a JSON file
      * @param mediaDir what relative media paths are relative to
      * @throws ProcessorException if the file cannot be read or does not hold conversations
@@ -53,6 +56,9 @@ public final class Conversations {
     }
 
     /**
+     * Reads the conversations of a text. Their media may name any file and any http(s) address that this process can
+     * read, relative to {@code mediaDir} or not: a server must not pass on conversations of strangers unchecked.
+     *
      * @param json JSON text
      * @param mediaDir what relative media paths are relative to
      * @throws ProcessorException if the text does not hold conversations
@@ -117,8 +123,8 @@ public final class Conversations {
     }
 
     /**
-     * Upstream turns {@code image_url} parts into {@code image} parts before the template sees them. Templates do not know
-     * {@code video_url} either, and pass over a part that is a string.
+     * Upstream turns {@code image_url} parts into {@code image} parts before the template sees them. Templates do not
+     * know {@code video_url} either, and pass over a part that is a string.
      */
     private static Map<String, Object> view(JsonNode part) {
         if (part.isTextual())

@@ -7,44 +7,91 @@ import java.net.URI;
 import java.nio.file.Path;
 import java.util.Base64;
 import java.util.Locale;
+import java.util.Objects;
 
 /** Where an image, a sound or a video comes from. */
 public sealed interface MediaSource {
 
-    /** A file of the local file system. */
+    /**
+     * A file of the local file system.
+     *
+     * @param path read when the conversation is processed
+     */
     record File(Path path) implements MediaSource {
+        /** @throws NullPointerException for null */
+        public File {
+            Objects.requireNonNull(path, "path");
+        }
+
         @Override
         public String toString() {
             return path.toString();
         }
     }
 
-    /** An {@code http:} or {@code https:} address, fetched within the limits of {@link ProcessorOptions}. */
+    /**
+     * An address, fetched within the limits of {@link ProcessorOptions}, redirects followed.
+     *
+     * @param uri {@code http:} or {@code https:}
+     */
     record Remote(URI uri) implements MediaSource {
+        /** @throws NullPointerException for null */
+        public Remote {
+            Objects.requireNonNull(uri, "uri");
+        }
+
         @Override
         public String toString() {
             return uri.toString();
         }
     }
 
-    /** An encoded file in memory. */
+    /**
+     * An encoded file in memory.
+     *
+     * @param bytes a file of any format that can be read; not copied
+     */
     record Encoded(byte[] bytes) implements MediaSource {
+        /** @throws NullPointerException for null */
+        public Encoded {
+            Objects.requireNonNull(bytes, "bytes");
+        }
+
         @Override
         public String toString() {
             return "media of " + bytes.length + " bytes";
         }
     }
 
-    /** A decoded image. */
+    /**
+     * A decoded image.
+     *
+     * @param image of any type; not copied
+     */
     record Pixels(BufferedImage image) implements MediaSource {
+        /** @throws NullPointerException for null */
+        public Pixels {
+            Objects.requireNonNull(image, "image");
+        }
+
         @Override
         public String toString() {
             return "image of " + image.getWidth() + " x " + image.getHeight();
         }
     }
 
-    /** Mono samples, full scale at -1 and 1. */
+    /**
+     * A decoded sound.
+     *
+     * @param samples mono, full scale at -1 and 1; not copied
+     * @param sampleRate in hertz
+     */
     record Samples(float[] samples, int sampleRate) implements MediaSource {
+        /** @throws NullPointerException for null */
+        public Samples {
+            Objects.requireNonNull(samples, "samples");
+        }
+
         @Override
         public String toString() {
             return samples.length + " samples at " + sampleRate + " Hz";
@@ -57,6 +104,7 @@ public sealed interface MediaSource {
      * @throws ProcessorException for another scheme or bad base64
      */
     static MediaSource of(URI uri) {
+        Objects.requireNonNull(uri, "uri");
         String scheme = uri.getScheme() == null ? "" : uri.getScheme().toLowerCase(Locale.ROOT);
         return switch (scheme) {
             case "file" -> file(uri);

@@ -1,9 +1,11 @@
 package io.omni.processor;
 
 import java.util.ArrayList;
+import java.util.Collections;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Objects;
 
 /**
  * One turn of a conversation.
@@ -18,34 +20,49 @@ import java.util.Map;
 public record Message(String role, List<Part> content, String reasoningContent, List<ToolCall> toolCalls,
         Map<String, Object> json) {
 
+    /**
+     * Copies the lists and the map.
+     *
+     * @throws NullPointerException for null, but for the reasoning
+     */
     public Message {
-        content = List.copyOf(content);
-        toolCalls = List.copyOf(toolCalls);
+        Objects.requireNonNull(role, "role");
+        content = List.copyOf(Objects.requireNonNull(content, "content"));
+        toolCalls = List.copyOf(Objects.requireNonNull(toolCalls, "toolCalls"));
+        json = copy(Objects.requireNonNull(json, "json"));
     }
 
+    /** A message without thoughts and tool calls. */
     public Message(String role, List<Part> content) {
         this(role, content, null, List.of(), Map.of());
     }
 
+    /** What the assistant is told beforehand; the first message of a conversation. */
     public static Message system(String text) {
         return new Message("system", List.of(Part.text(text)));
     }
 
+    /** A question of text alone. */
     public static Message user(String text) {
         return new Message("user", List.of(Part.text(text)));
     }
 
+    /** A question of text and media, in this order. */
     public static Message user(Part... parts) {
-        return new Message("user", List.of(parts));
+        return new Message("user", List.of(Objects.requireNonNull(parts, "parts")));
     }
 
+    /** An earlier answer. */
     public static Message assistant(String text) {
         return new Message("assistant", List.of(Part.text(text)));
     }
 
     /**
+     * An earlier answer that thinks or calls functions.
+     *
+     * @param text what it says, empty for nothing
      * @param reasoning the thoughts before the text, or null
-     * @param calls the functions asked for
+     * @param calls the functions asked for, or none
      */
     public static Message assistant(String text, String reasoning, List<ToolCall> calls) {
         return new Message("assistant", List.of(Part.text(text)), reasoning, calls, Map.of());
@@ -88,6 +105,11 @@ public record Message(String role, List<Part> content, String reasoningContent, 
             });
         }
         return parts;
+    }
+
+    /** A copy in the same order, which may hold null. */
+    static Map<String, Object> copy(Map<String, Object> map) {
+        return Collections.unmodifiableMap(new LinkedHashMap<>(map));
     }
 
     /** A map that a template prints in this order. */
