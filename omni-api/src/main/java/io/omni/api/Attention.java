@@ -17,6 +17,10 @@ package io.omni.api;
  *            if positive, a query at position p sees keys from p − window + 1 on; 0 for no limit
  */
 public record Attention(int heads, int kvHeads, int headDim, float scale, boolean causal, int window) {
+    /**
+     * @throws IllegalArgumentException for heads that do not divide, numbers that are not positive, or a negative
+     * window
+     */
     public Attention {
         if (heads <= 0 || kvHeads <= 0 || headDim <= 0 || heads % kvHeads != 0)
             throw new IllegalArgumentException(

@@ -4,10 +4,15 @@ package io.omni.api;
 public class BackendException extends RuntimeException {
     private static final long serialVersionUID = 1;
 
+    /** @param message one line for the user */
     public BackendException(String message) {
         super(message);
     }
 
+    /**
+     * @param message one line for the user
+     * @param cause what went wrong beneath
+     */
     public BackendException(String message, Throwable cause) {
         super(message, cause);
     }

@@ -11,6 +11,7 @@ import java.util.Map;
  *            settings that one backend knows, by the names in its documentation
  */
 public record BackendOptions(int threads, Map<String, String> properties) {
+    /** @throws IllegalArgumentException for a negative number of threads */
     public BackendOptions {
         if (threads < 0)
             throw new IllegalArgumentException("threads " + threads + ", expected 0 or more");

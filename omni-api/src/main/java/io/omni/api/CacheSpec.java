@@ -17,6 +17,7 @@ package io.omni.api;
  *            integer x / scale for each feature, rounded to the nearest, to even on a tie
  */
 public record CacheSpec(int layers, int kvHeads, int headDim, int window, DType type) {
+    /** @throws IllegalArgumentException for a type other than F32 and I8 */
     public CacheSpec {
         if (type != DType.F32 && type != DType.I8)
             throw new IllegalArgumentException("a cache of type " + type + ", expected F32 or I8");

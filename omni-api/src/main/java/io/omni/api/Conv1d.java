@@ -5,6 +5,7 @@ package io.omni.api;
  * side.
  */
 public record Conv1d(int stride, int dilation, int groups, int padLeft, int padRight) {
+    /** @throws IllegalArgumentException for a stride, dilation or groups below 1, or negative padding */
     public Conv1d {
         if (stride < 1 || dilation < 1 || groups < 1 || padLeft < 0 || padRight < 0)
             throw new IllegalArgumentException("stride " + stride + ", dilation " + dilation + ", groups " + groups

@@ -2,6 +2,7 @@ package io.omni.api;
 
 /** Parameters of a 2-D convolution, the same in height and width, as PyTorch's {@code Conv2d} names them. */
 public record Conv2d(int stride, int padding) {
+    /** @throws IllegalArgumentException for a stride below 1 or negative padding */
     public Conv2d {
         if (stride < 1 || padding < 0)
             throw new IllegalArgumentException("stride " + stride + ", padding " + padding);

@@ -9,6 +9,7 @@ import java.util.stream.IntStream;
 public final class Definitions {
     private Definitions() {}
 
+    /** The same values in float64. */
     public static double[] doubles(float[] values) {
         double[] result = new double[values.length];
         for (int i = 0; i < result.length; i++)
@@ -16,6 +17,7 @@ public final class Definitions {
         return result;
     }
 
+    /** Each value rounded to the nearest float32. */
     public static float[] round(double[] values) {
         float[] result = new float[values.length];
         for (int i = 0; i < result.length; i++)
@@ -37,6 +39,7 @@ public final class Definitions {
         return y;
     }
 
+    /** x [rows, features], weight [features]: x / √(mean(x²) + eps) ∘ weight in each row (Zhang and Sennrich, RMSNorm). */
     public static double[] rmsNorm(double[] x, double[] weight, double eps) {
         int features = weight.length;
         double[] y = new double[x.length];
@@ -51,6 +54,7 @@ public final class Definitions {
         return y;
     }
 
+    /** x [rows, features], weight and bias [features]: (x − mean) / √(variance + eps) ∘ weight + bias in each row. */
     public static double[] layerNorm(double[] x, double[] weight, double[] bias, double eps) {
         int features = weight.length;
         double[] y = new double[x.length];
@@ -68,6 +72,7 @@ public final class Definitions {
         return y;
     }
 
+    /** a + b, with b as long as a, or repeated along it: one row added to every row. */
     public static double[] add(double[] a, double[] b) {
         double[] y = new double[a.length];
         for (int i = 0; i < y.length; i++)
@@ -75,6 +80,7 @@ public final class Definitions {
         return y;
     }
 
+    /** a ∘ b, with b as long as a, or repeated along it: one row that multiplies every row. */
     public static double[] multiply(double[] a, double[] b) {
         double[] y = new double[a.length];
         for (int i = 0; i < y.length; i++)
@@ -82,6 +88,7 @@ public final class Definitions {
         return y;
     }
 
+    /** The function of every element. */
     public static double[] activation(double[] x, Activation f) {
         double[] y = new double[x.length];
         for (int i = 0; i < y.length; i++)
@@ -89,6 +96,7 @@ public final class Definitions {
         return y;
     }
 
+    /** The function of one number; see {@link Activation}. */
     public static double apply(Activation f, double x) {
         return switch (f) {
             case NONE -> x;
@@ -122,6 +130,7 @@ public final class Definitions {
         return Math.copySign(1 - Math.exp(-a * a) / Math.sqrt(Math.PI) / (a + fraction), x);
     }
 
+    /** x [rows, features], alpha and beta [features]: x + sin²(x · e^alpha) / (e^beta + 1e-9). */
     public static double[] snakeBeta(double[] x, double[] alpha, double[] beta) {
         int features = alpha.length;
         double[] y = new double[x.length];
@@ -132,6 +141,7 @@ public final class Definitions {
         return y;
     }
 
+    /** Every element limited to [min, max]; NaN stays NaN. */
     public static double[] clamp(double[] x, double min, double max) {
         double[] y = new double[x.length];
         for (int i = 0; i < y.length; i++)
@@ -139,6 +149,14 @@ public final class Definitions {
         return y;
     }
 
+    /**
+     * Rows of a table.
+     *
+     * @param table [entries, features]
+     * @param ids from 0 to entries − 1
+     * @return [ids, features]
+     * @throws IllegalArgumentException if an id is out of range
+     */
     public static double[] embedding(double[] table, int features, int[] ids) {
         double[] y = new double[ids.length * features];
         for (int i = 0; i < ids.length; i++) {
@@ -148,6 +166,16 @@ public final class Definitions {
         return y;
     }
 
+    /**
+     * For each bag, the weighted sum of the table's rows that it names.
+     *
+     * @param table [entries, features]
+     * @param ids [bags, bag], from 0 to entries − 1
+     * @param bag ids to a bag; 0 gives an empty result
+     * @param weights [bags, bag], or null for all 1
+     * @return [bags, features]
+     * @throws IllegalArgumentException if an id is out of range
+     */
     public static double[] embeddingBag(double[] table, int features, int[] ids, int bag, double[] weights) {
         double[] y = new double[bag == 0 ? 0 : ids.length / bag * features];
         for (int i = 0; i < ids.length; i++) {
@@ -158,6 +186,7 @@ public final class Definitions {
         return y;
     }
 
+    /** x of {@code shape}, its dimensions in another order: dimension i of the result is dimension {@code axes[i]} of x. */
     public static double[] permute(double[] x, int[] shape, int[] axes) {
         int rank = shape.length;
         int[] strides = new int[rank];
@@ -179,6 +208,16 @@ public final class Definitions {
         return y;
     }
 
+    /**
+     * A copy of the base in which rows replace others, or are added to them.
+     *
+     * @param base [n, features]
+     * @param index [rows], from 0 to n − 1
+     * @param rows [rows, features]
+     * @param add whether {@code rows[i]} is added to row {@code index[i]} instead of replacing it
+     * @return [n, features]
+     * @throws IllegalArgumentException if an index is out of range
+     */
     public static double[] scatter(double[] base, int[] index, double[] rows, boolean add) {
         if (index.length == 0)
             return base.clone();

@@ -26,6 +26,10 @@ public record HostTensor(String name, DType dtype, int[] shape, MemorySegment da
     private static final ValueLayout.OfInt INT = ValueLayout.JAVA_INT_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
     private static final ValueLayout.OfLong LONG = ValueLayout.JAVA_LONG_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
 
+    /**
+     * @throws IllegalArgumentException if the data are not exactly as long as type and shape say, or the type is of
+     * blocks that the shape has not
+     */
     public HostTensor {
         if (!Quantization.fits(dtype, shape))
             throw new IllegalArgumentException(name + ": " + Arrays.toString(shape)

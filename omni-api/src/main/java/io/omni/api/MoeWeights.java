@@ -31,6 +31,7 @@ public record MoeWeights(Tensor router, List<Tensor> gate, List<Tensor> up, List
      */
     public record SharedExpert(Tensor gate, Tensor up, Tensor down, Tensor scale) {}
 
+    /** @throws IllegalArgumentException unless there are as many matrices of each kind as the router's experts */
     public MoeWeights {
         gate = List.copyOf(gate);
         up = List.copyOf(up);

@@ -4,6 +4,7 @@ package io.omni.api;
 public final class OutOfMemoryException extends BackendException {
     private static final long serialVersionUID = 1;
 
+    /** @param message one line for the user */
     public OutOfMemoryException(String message) {
         super(message);
     }

@@ -10,6 +10,7 @@ package io.omni.api;
  *            which row of the positions turns each pair
  */
 public record Rope(float[] inverseFrequency, int[] row) {
+    /** @throws IllegalArgumentException unless there are as many rows as frequencies */
     public Rope {
         if (inverseFrequency.length != row.length)
             throw new IllegalArgumentException(inverseFrequency.length + " frequencies but " + row.length + " rows");

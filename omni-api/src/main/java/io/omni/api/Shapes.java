@@ -7,7 +7,9 @@ import java.util.Set;
 
 /**
  * Checks the arguments of each operation, by the operation's name, and tells the shape of its result. Backends call these
- * first, so that every backend refuses the same arguments with the same message.
+ * first, so that every backend refuses the same arguments with the same message, of an {@link IllegalArgumentException}.
+ * The tensors of a call must be of one backend, and its activations floats; each method below names the shapes that it
+ * takes and, behind the colon, the one that it returns.
  */
 public final class Shapes {
     /** What every backend takes for all roles but {@link WeightRole#MATRIX}. */
@@ -52,6 +54,7 @@ public final class Shapes {
         return host.shape().clone();
     }
 
+    /** x [..., in], weight [out, in], bias [out] or null: [..., out]. */
     public static int[] linear(Tensor x, Tensor weight, Tensor bias) {
         sameBackend(x, weight, bias);
         floating(x, "x");
@@ -62,6 +65,7 @@ public final class Shapes {
         return withLast(x, weight.dim(0));
     }
 
+    /** x [..., hidden], gate and up [intermediate, hidden], down [hidden, intermediate]: [..., hidden]. */
     public static int[] gatedMlp(Tensor x, Tensor gate, Tensor up, Tensor down) {
         sameBackend(x, gate, up, down);
         floating(x, "x");
@@ -72,6 +76,7 @@ public final class Shapes {
         return x.shape();
     }
 
+    /** x [..., features], vector [features], called {@code name} in messages: x's shape. For norms and scales. */
     public static int[] vector(Tensor x, Tensor vector, String name) {
         sameBackend(x, vector);
         floating(x, "x");
@@ -79,6 +84,7 @@ public final class Shapes {
         return x.shape();
     }
 
+    /** a [..., features], b of a's shape or [features]: a's shape. */
     public static int[] elementwise(Tensor a, Tensor b) {
         sameBackend(a, b);
         floating(a, "a");
@@ -88,6 +94,7 @@ public final class Shapes {
         return a.shape();
     }
 
+    /** a and b of one shape: that shape. */
     public static int[] same(Tensor a, Tensor b) {
         sameBackend(a, b);
         floating(a, "a");
@@ -96,6 +103,7 @@ public final class Shapes {
         return a.shape();
     }
 
+    /** table [entries, features], ids I32 of any shape: the ids' shape with features appended. Ids are not looked at. */
     public static int[] embedding(Tensor table, Tensor ids) {
         sameBackend(table, ids);
         rank(table, 2, "table");
@@ -106,6 +114,7 @@ public final class Shapes {
         return shape;
     }
 
+    /** table [entries, features], ids I32 [bags, n], weights [bags, n] or null: [bags, features]. */
     public static int[] embeddingBag(Tensor table, Tensor ids, Tensor weights) {
         sameBackend(table, ids, weights);
         rank(table, 2, "table");
@@ -119,6 +128,7 @@ public final class Shapes {
         return new int[]{ids.dim(0), table.dim(1)};
     }
 
+    /** x [rows, ...] of any type, 0 ≤ from ≤ to ≤ rows: [to − from, ...]. */
     public static int[] slice(Tensor x, int from, int to) {
         sameBackend(x);
         if (x.shape().length == 0 || from < 0 || to < from || to > x.dim(0))
@@ -126,6 +136,7 @@ public final class Shapes {
         return withFirst(x, to - from);
     }
 
+    /** At least one part, all [rows, ...] of one type, alike but in rows: [sum of rows, ...]. */
     public static int[] concat(List<Tensor> parts) {
         if (parts.isEmpty())
             throw new IllegalArgumentException("nothing to concatenate");
@@ -141,11 +152,13 @@ public final class Shapes {
         return withFirst(first, rows);
     }
 
+    /** x of any shape: that shape. */
     public static int[] activation(Tensor x) {
         floating(x, "x");
         return x.shape();
     }
 
+    /** x of any type and as many elements as {@code shape}, which has no negative dimension: {@code shape}. */
     public static int[] reshape(Tensor x, int... shape) {
         sameBackend(x);
         if (HostTensor.size(shape) != x.size() || Arrays.stream(shape).anyMatch(n -> n < 0))
@@ -153,6 +166,7 @@ public final class Shapes {
         return shape;
     }
 
+    /** x, and axes that name each of its dimensions once: its shape in that order. */
     public static int[] permute(Tensor x, int... axes) {
         sameBackend(x);
         floating(x, "x");
@@ -170,6 +184,7 @@ public final class Shapes {
         return shape;
     }
 
+    /** base [n, features], index I32 [rows], rows [rows, features]: the base's shape. */
     public static int[] scatter(Tensor base, Tensor index, Tensor rows) {
         sameBackend(base, index, rows);
         rank(base, 2, "base");
@@ -181,6 +196,7 @@ public final class Shapes {
         return base.shape();
     }
 
+    /** logits [sequences, vocabulary], one sampler a sequence: [sequences]. */
     public static int[] sample(Tensor logits, List<Sampler> samplers) {
         sameBackend(logits);
         rank(logits, 2, "logits");
@@ -190,6 +206,7 @@ public final class Shapes {
         return new int[]{samplers.size()};
     }
 
+    /** positions [rows, tokens], with every row that the embedding reads: [tokens, 2, pairs]. */
     public static int[] rotaryTable(Tensor positions, Rope rope) {
         sameBackend(positions);
         rank(positions, 2, "positions");
@@ -200,6 +217,7 @@ public final class Shapes {
         return new int[]{positions.dim(1), 2, rope.pairs()};
     }
 
+    /** x [tokens, heads · 2 · pairs], norm [2 · pairs] or null, table [tokens, 2, pairs]: x's shape. */
     public static int[] rotary(Tensor x, Tensor norm, Tensor table) {
         sameBackend(x, norm, table);
         rank(x, 2, "x");
@@ -215,6 +233,7 @@ public final class Shapes {
         return x.shape();
     }
 
+    /** q [tokens, heads · headDim], k and v [tokens, kvHeads · headDim], tokens as packed: q's shape. */
     public static int[] attend(Tensor q, Tensor k, Tensor v, Packed packed, Attention attention) {
         sameBackend(q, k, v);
         floating(q, "q");
@@ -226,6 +245,7 @@ public final class Shapes {
         return q.shape();
     }
 
+    /** k and v [tokens, kvHeads · headDim], tokens as packed, one cache a sequence, none twice, each with the layer. */
     public static void append(List<KvCache> caches, int layer, Tensor k, Tensor v, Packed packed) {
         sameBackend(k, v);
         floating(k, "k");
@@ -238,6 +258,10 @@ public final class Shapes {
         }
     }
 
+    /**
+     * q [tokens, heads · headDim], tokens as packed; one cache a sequence, none twice, of the attention's heads, with the
+     * layer, no shorter than the sequence's queries and with a window no smaller than the attention's: q's shape.
+     */
     public static int[] attend(Tensor q, List<KvCache> caches, int layer, Packed packed, Attention attention) {
         sameBackend(q);
         floating(q, "q");
@@ -257,6 +281,7 @@ public final class Shapes {
         return q.shape();
     }
 
+    /** x [tokens, hidden], weights of that hidden size, topK from 1 to the number of experts: x's shape. */
     public static int[] moe(Tensor x, MoeWeights weights, int topK) {
         sameBackend(x, weights.router());
         rank(x, 2, "x");
@@ -279,6 +304,10 @@ public final class Shapes {
         return x.shape();
     }
 
+    /**
+     * x [time, in], weight [out, in / groups, kernel], bias [out] or null, in and out multiples of groups:
+     * [outputLength, out].
+     */
     public static int[] conv1d(Tensor x, Tensor weight, Tensor bias, Conv1d conv) {
         sameBackend(x, weight, bias);
         rank(x, 2, "x");
@@ -293,6 +322,10 @@ public final class Shapes {
         return new int[]{conv.outputLength(x.dim(0), weight.dim(2)), weight.dim(0)};
     }
 
+    /**
+     * x [time, in], weight [in, out, kernel], bias [out] or null, stride at least 1, trims at least 0:
+     * [max(0, (time − 1) · stride + kernel − trimLeft − trimRight), out], with no time for no input.
+     */
     public static int[] convTranspose1d(Tensor x, Tensor weight, Tensor bias, int stride, int trimLeft, int trimRight) {
         sameBackend(x, weight, bias);
         rank(x, 2, "x");
@@ -309,6 +342,10 @@ public final class Shapes {
         return new int[]{length, weight.dim(1)};
     }
 
+    /**
+     * x [batch, height, width, in], weight [out, in, kernelHeight, kernelWidth], bias [out] or null:
+     * [batch, outHeight, outWidth, out].
+     */
     public static int[] conv2d(Tensor x, Tensor weight, Tensor bias, Conv2d conv) {
         sameBackend(x, weight, bias);
         rank(x, 4, "x");
@@ -321,6 +358,10 @@ public final class Shapes {
                 conv.outputLength(x.dim(2), weight.dim(3)), weight.dim(0)};
     }
 
+    /**
+     * x [patches, channels · frames · height · width], weight [out, channels, frames, height, width], bias [out] or null:
+     * [patches, out].
+     */
     public static int[] conv3dPatches(Tensor x, Tensor weight, Tensor bias) {
         sameBackend(x, weight, bias);
         rank(x, 2, "x");
