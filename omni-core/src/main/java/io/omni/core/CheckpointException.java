@@ -4,10 +4,15 @@ package io.omni.core;
 public final class CheckpointException extends RuntimeException {
     private static final long serialVersionUID = 1;
 
+    /** @param message one line for the user */
     public CheckpointException(String message) {
         super(message);
     }
 
+    /**
+     * @param message one line for the user
+     * @param cause what went wrong beneath
+     */
     public CheckpointException(String message, Throwable cause) {
         super(message, cause);
     }

@@ -63,6 +63,7 @@ public final class Code2Wav {
         layers.add(new CausalConv(width, 1, 7, 1, 1, decoder.at(blocks + 2)));
     }
 
+    /** Its sizes. */
     public Code2WavConfig config() {
         return config;
     }

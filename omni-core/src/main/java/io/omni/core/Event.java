@@ -2,6 +2,7 @@ package io.omni.core;
 
 /** What a stream tells while an answer is made. {@code conversation} is the place in the batch, 0 for a single one. */
 public sealed interface Event {
+    /** Which conversation of the batch it is about, from 0. */
     int conversation();
 
     /** More text; never half a character. */

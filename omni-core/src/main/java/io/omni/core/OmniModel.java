@@ -83,10 +83,12 @@ public final class OmniModel implements AutoCloseable {
         }
     }
 
+    /** What it computes on; not closed with the model. */
     public Backend backend() {
         return backend;
     }
 
+    /** Sizes and token ids of all parts. */
     public OmniConfig config() {
         return config;
     }
@@ -96,6 +98,7 @@ public final class OmniModel implements AutoCloseable {
         return generationConfig;
     }
 
+    /** The Thinker. */
     public Thinker thinker() {
         return thinker;
     }

@@ -29,6 +29,7 @@ public record Options(Boolean speak, String speaker, long seed, Map<String, Obje
     /** Upstream's default voice. */
     public static final String DEFAULT_SPEAKER = "Ethan";
 
+    /** Copies the arguments, arrays as lists. */
     public Options {
         Objects.requireNonNull(speaker, "speaker");
         Map<String, Object> copy = new LinkedHashMap<>(arguments);
@@ -70,14 +71,17 @@ public record Options(Boolean speak, String speaker, long seed, Map<String, Obje
         return argument("thinker_do_sample", false).argument("talker_do_sample", false);
     }
 
+    /** Starts what is drawn at random from this number; by default 0. */
     public Options seed(long newSeed) {
         return new Options(speak, speaker, newSeed, arguments, processor);
     }
 
+    /** Sets how many tokens of text are written at most; upstream's {@code thinker_max_new_tokens}. */
     public Options thinkerMaxNewTokens(int tokens) {
         return argument("thinker_max_new_tokens", tokens);
     }
 
+    /** Sets how many frames of codes are spoken at most; upstream's {@code talker_max_new_tokens}. */
     public Options talkerMaxNewTokens(int frames) {
         return argument("talker_max_new_tokens", frames);
     }

@@ -61,10 +61,12 @@ public final class Talker {
         codePredictor = new CodePredictor(config.codePredictor(), config.numCodeGroups(), weights.at("code_predictor"));
     }
 
+    /** Its sizes, codec and token ids, and voices. */
     public TalkerConfig config() {
         return config;
     }
 
+    /** What draws a frame's codes after the first. */
     public CodePredictor codePredictor() {
         return codePredictor;
     }

@@ -47,6 +47,7 @@ public final class Thinker {
         lmHead = weights.matrix(head, text.vocabSize(), text.hiddenSize());
     }
 
+    /** Its sizes and token ids. */
     public ThinkerConfig config() {
         return config;
     }
@@ -95,6 +96,7 @@ public final class Thinker {
      *            positions
      */
     public record Prompt(int[] ids, Tensor embeds, int[] visualRows, List<Tensor> deepstack, RopeIndex rope) {
+        /** Number of tokens, those of media included. */
         public int length() {
             return ids.length;
         }
