@@ -67,46 +67,90 @@ public final class HostSampler implements Sampler {
     }
 
     private int draw(float[] scores) {
+        int[] kept = nucleus(scores, falling(scores, largest(scores, sampling)), sampling.topP());
+        if (kept.length == 0)
+            return 0;
+        double[] weights = weights(scores, kept);
+        double target = uniform(sampling.seed(), draws) * sum(weights);
+        for (int i = 0; i < kept.length - 1; i++)
+            if ((target -= weights[i]) < 0)
+            return kept[i];
+        return kept[kept.length - 1];
+    }
+
+    /**
+     * Divides scores by the temperature, and gives minus infinity to what top-k and top-p do not keep, and to what is no
+     * number. The other steps of {@code sampling} are left out.
+     */
+    public static void truncate(float[] scores, Sampling sampling) {
+        int[] kept = largest(scores, sampling);
+        if (sampling.topP() < 1)
+            kept = nucleus(scores, falling(scores, kept), sampling.topP());
+        float[] rest = new float[scores.length];
+        Arrays.fill(rest, Float.NEGATIVE_INFINITY);
+        for (int token : kept)
+            rest[token] = scores[token];
+        System.arraycopy(rest, 0, scores, 0, rest.length);
+    }
+
+    /** Divides scores by the temperature; returns what top-k keeps, by id. */
+    private static int[] largest(float[] scores, Sampling sampling) {
         for (int i = 0; i < scores.length; i++)
             scores[i] /= sampling.temperature();
-        float least = leastKept(scores);
+        float least = leastKept(scores, sampling.topK());
         int[] kept = new int[scores.length];
         int n = 0;
         for (int i = 0; i < scores.length; i++)
             if (scores[i] >= least && scores[i] > Float.NEGATIVE_INFINITY)
             kept[n++] = i;
-        if (n == 0)
-            return 0;
-        // a stable sort by falling score: the bits of a float order like the float once negative ones are flipped
-        long[] keys = new long[n];
-        for (int i = 0; i < n; i++) {
-            int bits = Float.floatToIntBits(scores[kept[i]] + 0f);
+        return Arrays.copyOf(kept, n);
+    }
+
+    /** Tokens in the order of falling score, the lower id first on a tie. */
+    private static int[] falling(float[] scores, int[] tokens) {
+        long[] keys = new long[tokens.length];
+        for (int i = 0; i < keys.length; i++) {
+            // the bits of a float order like the float once negative ones are flipped
+            int bits = Float.floatToIntBits(scores[tokens[i]] + 0f);
             int ascending = bits < 0 ? bits ^ Integer.MAX_VALUE : bits;
-            keys[i] = (long) ~ascending << 32 | kept[i];
+            keys[i] = (long) ~ascending << 32 | tokens[i];
         }
         Arrays.sort(keys);
-        double[] probability = new double[n];
-        double max = scores[(int) keys[0]];
-        double sum = 0;
-        for (int i = 0; i < n; i++)
-            sum += probability[i] = scores[(int) keys[i]] == max ? 1 : Math.exp(scores[(int) keys[i]] - max);
-        int end = n;
-        if (sampling.topP() < 1) {
-            double cumulative = 0;
-            for (end = 0; end < n && (end == 0 || cumulative < sampling.topP() * sum); end++)
-                cumulative += probability[end];
-            sum = cumulative;
+        return Arrays.stream(keys).mapToInt(key -> (int) key).toArray();
+    }
+
+    /** The first of some tokens, as many as their probabilities take to reach a sum. */
+    private static int[] nucleus(float[] scores, int[] falling, float topP) {
+        if (topP == 1)
+            return falling;
+        double[] weights = weights(scores, falling);
+        double sum = sum(weights);
+        double cumulative = 0;
+        int end = 0;
+        for (; end < weights.length && (end == 0 || cumulative < topP * sum); end++)
+            cumulative += weights[end];
+        return Arrays.copyOf(falling, end);
+    }
+
+    /** Probabilities over that of the first. */
+    private static double[] weights(float[] scores, int[] falling) {
+        double[] weights = new double[falling.length];
+        for (int i = 0; i < weights.length; i++) {
+            double max = scores[falling[0]];
+            weights[i] = scores[falling[i]] == max ? 1 : Math.exp(scores[falling[i]] - max);
         }
-        double target = uniform(sampling.seed(), draws) * sum;
-        for (int i = 0; i < end - 1; i++)
-            if ((target -= probability[i]) < 0)
-            return (int) keys[i];
-        return (int) keys[end - 1];
+        return weights;
+    }
+
+    private static double sum(double[] weights) {
+        double sum = 0;
+        for (double weight : weights)
+            sum += weight;
+        return sum;
     }
 
     /** The k-th largest score, so that everything that equals it is kept too. */
-    private float leastKept(float[] scores) {
-        int k = sampling.topK();
+    private static float leastKept(float[] scores, int k) {
         if (k == 0 || k >= scores.length)
             return Float.NEGATIVE_INFINITY;
         // a heap of the k largest, the least of them first; not a number is none

@@ -21,11 +21,11 @@ package io.omni.api;
  */
 public record Sampling(boolean doSample, float temperature, int topK, float topP, float repetitionPenalty,
         int[] suppressTokens, long seed) {
+    /** Below it, logits that differ would become infinite together. */
     public static final float LEAST_TEMPERATURE = 1e-30f;
 
     public Sampling {
         suppressTokens = suppressTokens.clone();
-        // below, logits that differ become infinite together
         if (!(temperature >= LEAST_TEMPERATURE))
             throw new IllegalArgumentException(
                     "temperature " + temperature + ", expected at least " + LEAST_TEMPERATURE);

@@ -47,8 +47,7 @@ final class TokenSampler implements AutoCloseable {
                 .filter(word -> word.size() > 1 || !eos.contains(word.getFirst()))
                 .map(TokenSampler::array).toArray(int[][]::new);
         penalty = arguments.number("repetition_penalty");
-        Truncation own = new Truncation(arguments);
-        truncation = arguments.is("do_sample") && own.isOwn() ? own : null;
+        truncation = Truncation.isWanted(arguments) ? new Truncation(arguments) : null;
         // top-p of what the other steps leave would be less than upstream's, which comes before them
         float topP = truncation == null ? arguments.number("top_p") : 1;
         boolean samples = arguments.is("do_sample");

@@ -1,47 +1,41 @@
 package io.omni.core;
 
-import java.util.Arrays;
-import java.util.PriorityQueue;
+import io.omni.api.HostSampler;
+import io.omni.api.Sampling;
 import java.util.stream.IntStream;
 
 /**
  * Which tokens sampling leaves to be drawn. The steps come in upstream's order, each sees what the one before left, and what
- * one removes has the score minus infinity. Backends know the first three, and do them as here.
+ * one removes has the score minus infinity. The first three are {@link HostSampler}'s, which backends
+ * know too.
  */
 final class Truncation {
     private static final float REMOVED = Float.NEGATIVE_INFINITY;
 
-    private final float temperature;
-    private final int topK;
-    private final float topP;
+    private final Sampling known;
     private final float minP;
     private final float typicalP;
     private final float epsilonCutoff;
     private final float etaCutoff;
 
     Truncation(GenerationArguments arguments) {
-        temperature = arguments.number("temperature");
-        topK = arguments.integer("top_k");
-        topP = arguments.number("top_p");
+        known = new Sampling(true, arguments.number("temperature"), arguments.integer("top_k"),
+                arguments.number("top_p"), 1, new int[0], 0);
         minP = arguments.number("min_p");
         typicalP = arguments.number("typical_p");
         epsilonCutoff = arguments.number("epsilon_cutoff");
         etaCutoff = arguments.number("eta_cutoff");
     }
 
-    /** Whether there is a step that backends do not know. */
-    boolean isOwn() {
-        return minP > 0 || typicalP < 1 || epsilonCutoff > 0 || etaCutoff > 0;
+    /** Whether there is sampling with a step that backends do not know. */
+    static boolean isWanted(GenerationArguments arguments) {
+        return arguments.is("do_sample") && (arguments.number("min_p") > 0 || arguments.number("typical_p") < 1
+                || arguments.number("epsilon_cutoff") > 0 || arguments.number("eta_cutoff") > 0);
     }
 
     /** Removes tokens from a sequence's scores; NaN is removed always. */
     void apply(float[] scores) {
-        for (int i = 0; i < scores.length; i++)
-            scores[i] = Float.isNaN(scores[i]) ? REMOVED : scores[i] / temperature;
-        if (topK > 0 && topK < scores.length)
-            topK(scores);
-        if (topP < 1)
-            topP(scores);
+        HostSampler.truncate(scores, known);
         if (minP > 0)
             minP(scores);
         if (typicalP < 1)
@@ -50,40 +44,6 @@ final class Truncation {
             cutOff(scores, softmax(scores), epsilonCutoff);
         if (etaCutoff > 0)
             etaCutoff(scores);
-    }
-
-    /** Keeps the k largest scores and all that equal the k-th. */
-    private void topK(float[] scores) {
-        PriorityQueue<Float> largest = new PriorityQueue<>(topK);
-        for (float score : scores)
-            if (largest.size() < topK) {
-                largest.add(score);
-            } else if (score > largest.peek()) {
-                largest.poll();
-                largest.add(score);
-            }
-        for (int i = 0; i < scores.length; i++)
-            if (scores[i] < largest.peek())
-            scores[i] = REMOVED;
-    }
-
-    /** Keeps the fewest most likely tokens whose probabilities reach a sum; the lower id first on a tie. */
-    private void topP(float[] scores) {
-        float[] negated = new float[scores.length];
-        for (int i = 0; i < scores.length; i++)
-            negated[i] = -scores[i];
-        int[] falling = rising(negated);
-        double[] weights = Arrays.stream(falling).mapToDouble(i -> Math.exp((double) scores[i] - scores[falling[0]]))
-                .toArray();
-        double sum = 0;
-        for (double weight : weights)
-            sum += weight;
-        double cumulative = 0;
-        for (int i = 0; i < falling.length; i++) {
-            if (i > 0 && cumulative >= topP * sum)
-                scores[falling[i]] = REMOVED;
-            cumulative += weights[i];
-        }
     }
 
     /** Keeps what is at least this part as likely as the likeliest. */

@@ -61,9 +61,7 @@ final class ImageReader {
 
     /** What lies beneath ImageIO's wrapping, which may say nothing. */
     private static String reason(Throwable e) {
-        Throwable deepest = e;
-        while (deepest.getCause() != null)
-            deepest = deepest.getCause();
+        Throwable deepest = ProcessorException.root(e);
         if (deepest instanceof EOFException)
             return "it ends too early";
         return deepest.getMessage() == null ? deepest.getClass().getSimpleName() : deepest.getMessage();

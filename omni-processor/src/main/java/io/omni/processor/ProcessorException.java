@@ -25,6 +25,11 @@ public final class ProcessorException extends RuntimeException {
         return text.length() <= 60 ? text : text.substring(0, 60) + "…";
     }
 
+    /** What lies beneath all that wrapped it. */
+    static Throwable root(Throwable e) {
+        return e.getCause() == null ? e : root(e.getCause());
+    }
+
     private static String oneLine(String message) {
         return message.strip().replaceAll("\\s*\\R\\s*", " ");
     }

@@ -35,9 +35,7 @@ public final class Tokenizer implements AutoCloseable {
                     new ByteArrayInputStream(json),
                     Map.of("truncation", "false", "padding", "false", "addSpecialTokens", "true"));
         } catch (IOException | RuntimeException | LinkageError e) {
-            Throwable root = e;
-            while (root.getCause() != null)
-                root = root.getCause();
+            Throwable root = ProcessorException.root(e);
             throw new ProcessorException("tokenizer: " + e.getMessage() + (root == e ? "" : " " + root), e);
         } finally {
             thread.setContextClassLoader(loader);
